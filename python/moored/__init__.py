@@ -1,0 +1,1 @@
+"""moored keeps native threads moored to Python."""
