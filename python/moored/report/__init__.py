@@ -1,0 +1,1 @@
+"""Report: what a measurement looks like as JSON, as a table and as a picture."""
