@@ -1,0 +1,152 @@
+"""Runs all tests with every interpreter found: the C++ tests, the Python tests, a short lab run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from interpreters import Interpreter, find, missing
+from tally import Tally, read_junit
+from workspace import StepFailed, Workspace
+
+# The lab and the consumers are tested with the default interpreter; what depends on the Python
+# version, the library and its core, is tested with all.
+CORE_ONLY = "not lab and not consumer"
+LAB_RUN = ["--seconds", "2", "--rate", "2000", "--repeat", "1"]
+
+
+@dataclass
+class Outcome:
+    """What one interpreter's tests came to."""
+
+    interpreter: Interpreter
+    cpp: Tally = field(default_factory=Tally)
+    python: Tally = field(default_factory=Tally)
+    lab: Tally = field(default_factory=Tally)
+    seconds: float = 0
+    note: str = ""
+
+    @property
+    def total(self) -> Tally:
+        """All its tests together."""
+        return self.cpp + self.python + self.lab
+
+
+def test_cpp(workspace: Workspace) -> Tally:
+    """Build and run the C++ tests."""
+    folder = workspace.build_cpp_tests()
+    report = workspace.build / "ctest.xml"
+    report.unlink(missing_ok=True)
+    workspace.attempt(
+        *("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error"),
+        *("--timeout", "120", "--output-junit", report),
+        limit=900,
+    )
+    return read_junit(report)
+
+
+def test_python(workspace: Workspace) -> Tally:
+    """Run the Python tests against the installed package."""
+    report = workspace.build / "pytest.xml"
+    report.unlink(missing_ok=True)
+    selection = [] if workspace.default else ["-m", CORE_ONLY]
+    workspace.attempt(
+        *(workspace.python, "-m", "pytest", *selection, f"--junitxml={report}"),
+        *("-p", "no:cacheprovider"),
+        limit=1200,
+    )
+    return read_junit(report)
+
+
+def run_lab(workspace: Workspace) -> Tally:
+    """Run the lab shortly in every mode; each mode with a row in its result has passed."""
+    result = workspace.build / "wakeup.json"
+    result.unlink(missing_ok=True)
+    picture = workspace.build / "wakeup.png"
+    command = [workspace.venv / "bin" / "moored", "lab", "wakeup", *LAB_RUN]
+    status = workspace.attempt(*command, "--json", result, "--picture", picture, limit=300)
+    modes = len(json.loads(result.read_text())["rows"]) if result.exists() else 0
+    return Tally(passed=modes, failed=int(status != 0))
+
+
+def test_one(interpreter: Interpreter, default: bool) -> Outcome:
+    """Build and test with one interpreter; a part that cannot be built counts as one failure."""
+    outcome = Outcome(interpreter)
+    if interpreter.unusable:
+        outcome.note = f"not tested: {interpreter.unusable}"
+        return outcome
+    workspace = Workspace(interpreter, default)
+    started = time.monotonic()
+
+    def part(name: str, run: Callable[[Workspace], Tally]) -> Tally:
+        print(f"{interpreter.name}: {name} ", end="", file=sys.stderr, flush=True)
+        since = time.monotonic()
+        try:
+            tally = run(workspace)
+            note = f"{tally.failed} failed" if tally.failed else ""
+        except StepFailed as failure:
+            tally, note = Tally(failed=1), str(failure)
+        print(f"{time.monotonic() - since:.0f} s {note}", file=sys.stderr, flush=True)
+        if tally.failed:
+            outcome.note = f"see {workspace.log}"
+            print(workspace.log_tail(), file=sys.stderr)
+        return tally
+
+    def install(workspace: Workspace) -> Tally:
+        workspace.prepare("develop" if default else "test")
+        return Tally()
+
+    outcome.python = part("package", install)
+    if interpreter.library:
+        outcome.cpp = part("C++ tests", test_cpp)
+    else:
+        outcome.note = "no C++ tests: it has no shared libpython"
+    if not outcome.python.failed:
+        outcome.python = part("Python tests", test_python)
+        if default:
+            outcome.lab = part("lab run", run_lab)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def show(outcomes: list[Outcome], not_found: list[str]) -> None:
+    """Print the summary table, what was not found, and the closing line."""
+    rows = [("interpreter", "C++ tests", "Python tests", "lab modes", "seconds", "")]
+    for one in outcomes:
+        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab)]
+        rows.append((one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if not_found:
+        print(f"not found: Python {', '.join(not_found)}")
+    total = sum((one.total for one in outcomes), Tally())
+    print(f"\n{total}")
+
+
+def main() -> int:
+    """Test with the interpreters asked for, or with all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="VERSION", help="as in 3.12, or 3.12.1")
+    wanted = parser.parse_args().only
+    found = find()
+    default = found[:1]
+    if wanted:
+        found = [one for one in found if {one.name, one.version, one.series} & set(wanted)]
+    if not found:
+        print("moored: no interpreter found to test with", file=sys.stderr)
+        return 3
+    outcomes = [test_one(one, default=one in default) for one in found]
+    show(outcomes, [] if wanted else missing(found))
+    total = sum((one.total for one in outcomes), Tally())
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
