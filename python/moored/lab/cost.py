@@ -1,0 +1,185 @@
+"""Where the price of a temporary thread state comes from: its parts, its whole, their shares."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from moored.lab.rounds import Progress, Samples, measure, quiet_cpu
+
+WHOLE = "temporary"
+KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One measured row: its key in `moored._cost` and what it is in words."""
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One slice of the whole; `since` is the first CPython whose new states need it."""
+
+    key: str
+    name: str
+    since: tuple[int, int] = (3, 0)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this interpreter's temporary states have this part."""
+        return sys.version_info[:2] >= self.since
+
+
+MEASURED = (
+    Operation("tls_pthread", "TLS: 2 sets and 2 gets, pthread_*specific"),
+    Operation("tls_python", "TLS: 2 sets and 2 gets, PyThread_tss_*"),
+    Operation("malloc", "malloc: calloc and free of a state's {bytes} bytes"),
+    Operation("gettid", "system call: gettid"),
+    Operation("stack_bounds", "stack bounds: pthread_getattr_np"),
+    Operation("state", "thread state: New, Clear, Delete, GIL held"),
+    Operation("chunk_mapped", "data-stack chunk: mmap and munmap of 16 KiB"),
+    Operation("chunk_touched", "data-stack chunk: mmap, first touch, munmap"),
+    Operation("gil", "GIL: take and drop, state kept"),
+    Operation("ensure_nested", "Ensure and Release, nested"),
+    Operation("call", "Python call: callback that only returns"),
+    Operation("call_locals", "Python call: callback with thread-locals"),
+    Operation("temporary_no_call", "temporary state, no Python frame"),
+    Operation(WHOLE, "temporary state + Python frame"),
+    Operation("temporary_locals", "temporary state + thread-locals"),
+    Operation(KEPT, "kept state + Python frame"),
+    Operation("kept_locals", "kept state + thread-locals"),
+)
+
+# Disjoint, so that the shares add up. `state_code` and `rest` are what is left: see slices().
+PARTS = (
+    Part("tls_python", "TLS"),
+    Part("malloc", "malloc"),
+    Part("gettid", "gettid call", since=(3, 11)),
+    Part("stack_bounds", "stack bounds", since=(3, 14)),
+    Part("state_code", "state set-up and clearing"),
+    Part("chunk_touched", "data-stack chunk", since=(3, 11)),
+    Part("gil", "GIL"),
+    Part("call", "the Python call"),
+    Part("rest", "the rest"),
+)
+GUESSES = ("tls_python", "malloc", "gil")  # what the report and its readers guessed
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part's nanoseconds, and its share of the whole (None: this CPython has no such part)."""
+
+    part: Part
+    ns: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Every operation's samples, and the size of a thread state that was allocated."""
+
+    samples: dict[str, Samples]
+    state_bytes: int
+
+    def slices(self) -> list[Slice]:
+        """The whole cut into its parts."""
+        ns = {key: samples.median for key, samples in self.samples.items()}
+        ns["state_code"] = max(0.0, ns["state"] - ns["malloc"] - _ns_if_here(ns, "gettid"))
+        ns["rest"] = 0.0
+        known = sum(ns[part.key] for part in PARTS if part.is_here)
+        # The parts are timed one by one: their sum can come out a little above the whole.
+        ns["rest"] = max(0.0, ns[WHOLE] - known)
+        total = max(ns[WHOLE], known)
+        return [
+            Slice(part, ns[part.key], ns[part.key] / total)
+            if part.is_here
+            else Slice(part, None, None)
+            for part in PARTS
+        ]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Measured rows first, then the shares."""
+        measured = [
+            {
+                "name": operation.name.format(bytes=self.state_bytes),
+                "key": operation.key,
+                **self.samples[operation.key].as_row(),
+            }
+            for operation in MEASURED
+        ]
+        shares = [
+            {
+                "name": f"share: {piece.part.name}",
+                "key": f"share_{piece.part.key}",
+                "ns_median": None if piece.ns is None else round(piece.ns, 2),
+                "share": None if piece.share is None else round(piece.share, 4),
+                "note": _why_absent(piece.part),
+            }
+            for piece in self.slices()
+        ]
+        return measured + shares
+
+    def verdict(self) -> str:
+        """TLS, malloc, the GIL or something else? In one computed sentence."""
+        whole = self.samples[WHOLE].median
+        ratio = whole / self.samples[KEPT].median
+        shares = {s.part.key: s.share for s in self.slices() if s.share is not None}
+        names = {part.key: part.name for part in PARTS}
+        largest = max(shares, key=lambda key: shares[key])
+        guessed = ", ".join(f"{names[key]} {shares[key]:.1%}" for key in GUESSES)
+        answer = (
+            f"So it is {names[largest]}"
+            if largest in GUESSES
+            else f"So it is none of the three: most of it is {names[largest]}"
+        )
+        return (
+            f"On CPython {platform.python_version()} a temporary state with a Python frame costs "
+            f"{readable_ns(whole)}, {ratio:.1f} x a kept one. Of that: {guessed}. "
+            f"{answer}, {shares[largest]:.1%}."
+        )
+
+
+def _ns_if_here(ns: dict[str, float], key: str) -> float:
+    return next(ns[key] for part in PARTS if part.key == key) if _is_here(key) else 0.0
+
+
+def _is_here(key: str) -> bool:
+    return next(part.is_here for part in PARTS if part.key == key)
+
+
+def _why_absent(part: Part) -> str:
+    if part.is_here:
+        return ""
+    return f"no part of it: new in CPython {part.since[0]}.{part.since[1]}"
+
+
+def readable_ns(ns: float) -> str:
+    """Nanoseconds up to 1000, microseconds above."""
+    return f"{ns / 1000:.1f} us" if ns >= 1000 else f"{ns:.0f} ns"
+
+
+_local = threading.local()
+
+
+def only_returns() -> None:
+    """Do nothing: the smallest callback that still is a Python frame."""
+
+
+def uses_locals() -> None:
+    """Do what real callbacks do: ask for the current thread and use a thread-local."""
+    threading.current_thread()
+    _local.calls = getattr(_local, "calls", 0) + 1
+
+
+def run(rounds: int, progress: Progress | None = None) -> Result:
+    """Measure everything, interleaved, on one native thread at a time."""
+    from moored import _cost
+
+    bench = _cost.parts(only_returns, uses_locals, quiet_cpu())
+    return Result(measure(bench, rounds, progress), _cost.STATE_BYTES)

@@ -1,0 +1,66 @@
+"""Rounds of a native bench, and what they say: min, median, spread."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Samples:
+    """All rounds of one operation, in order; each figure is per operation."""
+
+    ns: list[float] = field(default_factory=list)
+    page_faults: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Nanoseconds, median of the rounds."""
+        return statistics.median(self.ns)
+
+    def as_row(self) -> dict[str, Any]:
+        """The figures under their names in the JSON."""
+        low, high = spread(self.ns)
+        return {
+            "ns_min": round(min(self.ns), 2),
+            "ns_median": round(self.median, 2),
+            "ns_p10": round(low, 2),
+            "ns_p90": round(high, 2),
+            "page_faults": round(statistics.median(self.page_faults), 2),
+        }
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """The 10th and the 90th percentile."""
+    if len(values) == 1:
+        return values[0], values[0]
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    return deciles[0], deciles[-1]
+
+
+def quiet_cpu() -> int:
+    """The CPU to measure on: the last one this process may use, or -1 where it cannot be told."""
+    try:
+        return max(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return -1
+
+
+def measure(bench: Any, rounds: int, progress: Progress | None = None) -> dict[str, Samples]:
+    """Run `rounds` interleaved rounds of a `moored._cost.Bench`."""
+    measured: dict[str, Samples] = {}
+    for done in range(rounds):
+        if progress:
+            progress(done, rounds)
+        for key, ns, page_faults in bench.round():
+            samples = measured.setdefault(key, Samples())
+            samples.ns.append(ns)
+            samples.page_faults.append(page_faults)
+    if progress:
+        progress(rounds, rounds)
+    return measured

@@ -1,0 +1,125 @@
+// The ways into Python from a native thread: CPython's own, and moored's.
+#include "cost_entries.hpp"
+
+#include <memory>
+#include <utility>
+
+namespace moored::lab {
+namespace {
+
+// CPython's calls as scopes, so that a callback that raises leaves the thread as it found it.
+struct ensured {
+  PyGILState_STATE token = PyGILState_Ensure();
+  ensured() = default;
+  ensured(const ensured&) = delete;
+  ensured& operator=(const ensured&) = delete;
+  ~ensured() { PyGILState_Release(token); }
+};
+
+struct restored {
+  explicit restored(PyThreadState* state) { PyEval_RestoreThread(state); }
+  restored(const restored&) = delete;
+  restored& operator=(const restored&) = delete;
+  ~restored() { PyEval_SaveThread(); }
+};
+
+void must_attach(const attachment& attached) {
+  if (!attached) throw refused(describe(attached.why()));
+}
+
+[[nodiscard]] operation raw(PyObject* callback) {
+  return with_kept_state({.key = "raw", .repeat = [=](std::size_t times) {
+                            PyThreadState* const mine = PyGILState_GetThisThreadState();
+                            for (; times != 0; --times) {
+                              const restored python{mine};
+                              call_python(callback);
+                            }
+                          }});
+}
+
+// The thread is adopted once; the callers are ordinary Ensure and Release.
+[[nodiscard]] operation adopted(PyObject* callback) {
+  operation op = ensure_and_call("keep_thread_ensure", callback);
+  op.before = [] {
+    if (!keep_thread()) throw refused("moored::keep_thread() refused");
+  };
+  op.after = [] { release_thread(); };
+  return op;
+}
+
+[[nodiscard]] operation moored_alone() {
+  return {.key = "moored_kept_alone", .repeat = repeated([] { must_attach(try_attach()); })};
+}
+
+[[nodiscard]] operation moored_nested_alone() {
+  operation op = moored_alone();
+  op.key = "moored_nested_alone";
+  auto outer = std::make_shared<attachment>();
+  op.before = [=] {
+    *outer = try_attach();
+    must_attach(*outer);
+  };
+  op.after = [=] { *outer = attachment{}; };
+  return op;
+}
+
+}  // namespace
+
+void call_python(PyObject* callback) {
+  PyObject* const result = PyObject_Vectorcall(callback, nullptr, 0, nullptr);
+  if (result == nullptr) {
+    PyErr_Print();
+    throw std::runtime_error("the measured callback raised");
+  }
+  Py_DECREF(result);
+}
+
+operation with_gil_held(operation op) {
+  auto token = std::make_shared<PyGILState_STATE>();
+  op.before = [=] { *token = PyGILState_Ensure(); };
+  op.after = [=] { PyGILState_Release(*token); };
+  return op;
+}
+
+operation with_kept_state(operation op) {
+  auto token = std::make_shared<PyGILState_STATE>();
+  op.before = [=] {
+    *token = PyGILState_Ensure();
+    PyEval_SaveThread();
+  };
+  op.after = [=] {
+    PyEval_RestoreThread(PyGILState_GetThisThreadState());
+    PyGILState_Release(*token);
+  };
+  return op;
+}
+
+operation ensure_and_call(std::string key, PyObject* callback) {
+  return {.key = std::move(key), .repeat = repeated([=] {
+                                   const ensured python;
+                                   call_python(callback);
+                                 })};
+}
+
+operation attach_and_call(std::string key, strategy way, PyObject* callback) {
+  return {.key = std::move(key), .repeat = repeated([=] {
+                                   const attachment python = try_attach(way);
+                                   must_attach(python);
+                                   call_python(callback);
+                                 })};
+}
+
+std::vector<operation> entries(PyObject* callback) {
+  return {raw(callback),
+          attach_and_call("moored_kept", strategy::kept, callback),
+          attach_and_call("moored_temporary", strategy::temporary, callback),
+          attach_and_call("moored_side", strategy::side, callback),
+          attach_and_call("moored_borrowed", strategy::borrowed, callback),
+          ensure_and_call("ensure", callback),
+          adopted(callback),
+          with_gil_held(ensure_and_call("ensure_nested", callback)),
+          moored_alone(),
+          moored_nested_alone()};
+}
+
+}  // namespace moored::lab
