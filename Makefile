@@ -1,0 +1,43 @@
+# moored's everyday commands; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv/bin
+CPP := $(shell git ls-files '*.cpp' '*.hpp' '*.c' '*.h' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo lint format sid interpreters clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what the build needs and this machine lacks (apt; needs root)
+	@PYTHON=$(PYTHON) sh tools/setup.sh
+
+build: setup ## Make .venv with moored and everything for development in it
+	@$(PYTHON) tools/workspace.py
+
+test: setup ## Run all tests with every Python found; ONLY=3.12 takes just that one
+	@$(PYTHON) tools/test.py $(if $(ONLY),--only $(ONLY))
+
+demo: build ## Run the ThreadWakeup experiment: a table and a chart in a few minutes
+	@mkdir -p out
+	@$(VENV)/moored lab wakeup --picture out/wakeup.png --json out/wakeup.json
+
+lint: build ## Check style and types; changes nothing
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+	clang-format --dry-run -Werror $(CPP)
+
+format: build ## Bring all sources into the house style
+	$(VENV)/ruff format
+	$(VENV)/ruff check --fix
+	clang-format -i $(CPP)
+
+sid: setup ## Make .sid, a Debian sid folder with Python 3.13 and later, for make test (needs root)
+	@sh tools/sid.sh
+
+interpreters: ## List the Pythons that make test would use
+	@$(PYTHON) tools/interpreters.py
+
+clean: ## Delete all that was built (.sid stays: delete it by hand)
+	rm -rf build out .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,21 @@
+# Defines moored::c: moored.h with C linkage, compiled in the user's own build, because it has to fit
+# the Python that the user builds for. Expects moored_include_folder; a project in C gets C++ enabled.
+if(TARGET moored::c)
+  return()
+endif()
+
+get_property(moored_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+if(NOT "CXX" IN_LIST moored_languages)
+  enable_language(CXX)
+endif()
+if(NOT Python_INCLUDE_DIRS)
+  find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
+endif()
+
+add_library(moored_c STATIC EXCLUDE_FROM_ALL ${moored_include_folder}/moored/moored_c.cpp)
+add_library(moored::c ALIAS moored_c)
+set_target_properties(moored_c PROPERTIES
+  POSITION_INDEPENDENT_CODE ON
+  CXX_VISIBILITY_PRESET hidden)
+target_include_directories(moored_c PRIVATE ${Python_INCLUDE_DIRS})
+target_link_libraries(moored_c PUBLIC moored::moored)
