@@ -1,0 +1,300 @@
+// moored/attach.hpp: attachment, try_attach, attach, detachment, keep_thread: how a native thread
+// enters Python.
+#pragma once
+
+#include <array>
+#include <cassert>
+#include <optional>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include "guest_state.hpp"
+#include "kept_state.hpp"
+
+namespace moored::inline v0 {
+
+/// Which thread state a foreign thread enters with. A thread that has a state of its own always
+/// uses that one.
+enum class strategy : std::uint8_t {
+  temporary,  ///< Made and destroyed by every attach, as PyGILState_Ensure and Release do. The
+              ///< baseline.
+  kept,       ///< Made by the thread's first attach, and its own until it ends. The default.
+  side,       ///< One state on the side, for one foreign thread at a time.
+  borrowed,   ///< The state of a thread that idles in a `lending` scope.
+};
+
+inline constexpr std::array strategies{strategy::temporary, strategy::kept, strategy::side,
+                                       strategy::borrowed};
+
+[[nodiscard]] constexpr std::string_view name(strategy how) noexcept {
+  constexpr std::array<std::string_view, strategies.size()> names{"temporary", "kept", "side",
+                                                                  "borrowed"};
+  return names[static_cast<std::size_t>(how)];
+}
+
+[[nodiscard]] constexpr std::optional<strategy> strategy_named(std::string_view wanted) noexcept {
+  for (const strategy how : strategies) {
+    if (name(how) == wanted) return how;
+  }
+  return std::nullopt;
+}
+
+/// Thrown by attach().
+class interpreter_closed : public std::runtime_error {
+ public:
+  explicit interpreter_closed(refusal why) : std::runtime_error(describe(why)), why_(why) {}
+  [[nodiscard]] refusal why() const noexcept { return why_; }
+
+ private:
+  refusal why_;
+};
+
+/// While it lives and tests true, its thread is attached: it holds the GIL and may call Python.
+///
+/// Movable, but within its thread only. Attachments of one thread end in the reverse order of their
+/// beginning.
+class [[nodiscard]] attachment {
+ public:
+  attachment() noexcept = default;
+  attachment(attachment&& other) noexcept
+      : how_(std::exchange(other.how_, undo::nothing)),
+        counted_in_(other.counted_in_),
+        token_(other.token_),
+        why_(std::exchange(other.why_, refusal::no_interpreter)) {}
+  attachment& operator=(attachment&& other) noexcept {
+    if (this != &other) {
+      end();
+      how_ = std::exchange(other.how_, undo::nothing);
+      counted_in_ = other.counted_in_;
+      token_ = other.token_;
+      why_ = std::exchange(other.why_, refusal::no_interpreter);
+    }
+    return *this;
+  }
+  ~attachment() { end(); }
+
+  /// True when the thread is attached.
+  [[nodiscard]] explicit operator bool() const noexcept { return why_ == refusal::none; }
+  /// Why it is not.
+  [[nodiscard]] refusal why() const noexcept { return why_; }
+
+  /// Ends it before its scope does. Ending it again does nothing.
+  void end() noexcept {
+    if (how_ != undo::nothing) undo_attach();
+    how_ = undo::nothing;
+    why_ = refusal::no_interpreter;
+  }
+
+ private:
+  friend attachment try_attach(strategy) noexcept;
+  friend attachment attach_slowly(strategy) noexcept;
+
+  enum class undo : std::uint8_t {
+    nothing,         // nested: somebody further out is attached
+    save,            // PyEval_SaveThread: our own kept state
+    release,         // PyGILState_Release: somebody else's state, or a temporary one
+    free_temporary,  // the same, and count it
+    stop_being_guest,
+  };
+
+  explicit attachment(refusal why) noexcept : why_(why) {}
+  attachment(undo how, bool counted_in, PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
+      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {}
+
+  void undo_attach() const noexcept;
+
+  undo how_ = undo::nothing;
+  bool counted_in_ = false;
+  PyGILState_STATE token_ = PyGILState_UNLOCKED;
+  refusal why_ = refusal::no_interpreter;
+};
+
+inline void attachment::undo_attach() const noexcept {
+  detail::thread_record& me = detail::this_thread;
+  assert(me.is_attached() && "an attachment ends on its own thread, while that thread is attached");
+  switch (how_) {
+    case undo::nothing:
+      return;
+    case undo::save:
+      if (!me.letting_go || !counted_in_) [[likely]] {
+        PyEval_SaveThread();
+      } else {
+        me.letting_go = false;
+        me.kept = nullptr;
+        me.kept_in = me.fast = 0;
+        detail::release_kept_state(true);
+      }
+      break;
+    case undo::free_temporary:
+      detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
+      [[fallthrough]];
+    case undo::release:
+      PyGILState_Release(token_);
+      break;
+    case undo::stop_being_guest:
+      detail::stop_being_guest(me);
+      break;
+  }
+  if (!counted_in_) return;
+  me.inside = false;
+  detail::the_gate.leave();
+}
+
+namespace detail {
+
+/// The first attach of a process whose gate nobody opened. It borrows protection from a guard where
+/// there is one (3.15).
+[[nodiscard]] inline bool open_from_outside() noexcept {
+  const cpython::interpreter_guard guard;
+  if (!guard) return false;
+  const PyGILState_STATE token = PyGILState_Ensure();
+  const bool opened = the_gate.open();
+  if (!opened) PyErr_Clear();
+  PyGILState_Release(token);
+  return opened;
+}
+
+}  // namespace detail
+
+/// Everything that is not the second and later attach of a thread that keeps its state.
+[[gnu::noinline]] inline attachment attach_slowly(strategy how) noexcept {
+  using detail::the_gate;
+  using undo = attachment::undo;
+  detail::thread_record& me = detail::this_thread;
+  const auto refuse = [](refusal why) {
+    the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
+    return attachment(why);
+  };
+  if (me.lending) return refuse(refusal::not_idle);
+  if (me.is_attached()) return {undo::nothing, false};
+
+  // Within a detachment the thread is counted in already, and shutdown is waiting for it.
+  const bool counts_in = !me.inside;
+  detail::life now = the_gate.now();
+  if (counts_in) {
+    if (!the_gate.is_open(now)) {
+      if (the_gate.closing()) return refuse(refusal::closing);
+      if (!cpython::is_running() || !detail::open_from_outside())
+        return refuse(refusal::no_interpreter);
+      now = the_gate.now();
+    }
+    if (!the_gate.enter(now)) return refuse(refusal::closing);
+  }
+  const auto turn_back = [&](refusal why) {
+    if (counts_in) {
+      the_gate.not_an_attach();
+      the_gate.leave();
+    }
+    return refuse(why);
+  };
+  if (me.kept != nullptr && counts_in && me.kept_in != now) detail::forget_kept_state(me);
+  if (me.stale) return turn_back(refusal::stale_thread);
+
+  me.inside = true;
+  if (cpython::this_thread_state() != nullptr) {
+    if (me.fast != 0) {
+      PyEval_RestoreThread(me.kept);
+      return {undo::save, counts_in};
+    }
+    return {undo::release, counts_in, PyGILState_Ensure()};
+  }
+  switch (how) {
+    case strategy::kept:
+      if (me.retired) break;
+      detail::make_kept_state(me, now);
+      return {undo::save, counts_in};
+    case strategy::side:
+    case strategy::borrowed: {
+      const refusal why = detail::become_guest(
+          me, how == strategy::side ? detail::the_side : detail::the_loan, now);
+      if (why == refusal::none) return {undo::stop_being_guest, counts_in};
+      if (counts_in) me.inside = false;
+      return turn_back(why);
+    }
+    case strategy::temporary:
+      break;
+  }
+  the_gate.made.fetch_add(1, std::memory_order_relaxed);
+  return {undo::free_temporary, counts_in, PyGILState_Ensure()};
+}
+
+/// Attaches the calling thread to the main interpreter. The result tests false when that is not
+/// possible: no interpreter, or one that is shutting down. Any thread, with or without the GIL.
+///
+/// On a thread that is attached already, by whomever, this does nothing and costs a few ns. Waits
+/// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.
+inline attachment try_attach(strategy how = strategy::kept) noexcept {
+  detail::thread_record& me = detail::this_thread;
+  if (how == strategy::kept && me.fast != 0 && !me.inside && !cpython::is_attached(me.kept))
+      [[likely]] {
+    if (detail::the_gate.enter(me.fast)) [[likely]] {
+      me.inside = true;
+      PyEval_RestoreThread(me.kept);
+      return {attachment::undo::save, true};
+    }
+  }
+  return attach_slowly(how);
+}
+
+/// As try_attach, but throws interpreter_closed where that tests false.
+[[nodiscard]] inline attachment attach(strategy how = strategy::kept) {
+  attachment attached = try_attach(how);
+  if (!attached) throw interpreter_closed(attached.why());
+  return attached;
+}
+
+/// Lets go of the GIL for a scope. On a thread that is not attached it does nothing.
+///
+/// Its end waits for the GIL. Shutdown waits for the thread, if that entered Python through an
+/// attachment.
+class detachment {
+ public:
+  detachment() noexcept
+      : state_(detail::this_thread.is_attached() ? PyEval_SaveThread() : nullptr) {}
+  ~detachment() {
+    if (state_ != nullptr) PyEval_RestoreThread(state_);
+  }
+  detachment(const detachment&) = delete;
+  detachment& operator=(const detachment&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+/// Keeps the calling thread's state from now on, so that every binding on this thread finds it and
+/// becomes fast. Does not leave the thread attached if it was not. Called again it does nothing.
+/// Any thread, attached or not.
+///
+/// False when there is no interpreter or it is closing, when the thread is ending, and on a side or
+/// borrowed state.
+inline bool keep_thread() noexcept {
+  detail::thread_record& me = detail::this_thread;
+  if (me.retired || me.lending || me.guest != nullptr) return false;
+  const attachment attached = try_attach();
+  if (!attached) return false;
+  if (!detail::the_gate.open()) {  // attached by somebody else, before any attach of ours
+    PyErr_Clear();
+    return false;
+  }
+  const detail::life now = detail::the_gate.now();
+  if (!detail::the_gate.is_open(now) || detail::the_gate.closing()) return false;
+  if (me.kept != nullptr && me.kept_in == now) {
+    me.letting_go = false;
+    return true;
+  }
+  if (me.kept != nullptr) detail::forget_kept_state(me);
+  (void)PyGILState_Ensure();  // not released: this is the keeping
+  detail::note_kept_state(me, cpython::this_thread_state(), now, false);
+  return true;
+}
+
+/// Lets the calling thread's kept state go before the thread ends; does nothing when it keeps none.
+/// Called within an attachment, the state goes when the outermost attachment ends. Any thread,
+/// attached or not.
+inline void release_thread() noexcept {
+  detail::thread_record& me = detail::this_thread;
+  if (me.kept != nullptr && !me.lending) detail::let_go_of_kept_state(me, false);
+}
+
+}  // namespace moored::inline v0

@@ -1,0 +1,230 @@
+// moored/cpython.hpp: the only file that knows Python versions, or anything of CPython beyond the
+// limited API.
+//
+// Everything above asks these functions and never looks at PY_VERSION_HEX. Each states what the
+// caller must hold.
+#pragma once
+
+#include <Python.h>
+
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <cstddef>
+#include <optional>
+
+namespace moored::inline v0::cpython {
+
+inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
+
+/// The thread state that is attached, or null. Any thread.
+///
+/// Up to 3.11 the answer is for the whole process (whoever holds the GIL), from 3.12 on for this
+/// thread.
+[[nodiscard]] inline PyThreadState* current() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+  return PyThreadState_GetUnchecked();
+#else
+  return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/// This thread's state in the eyes of PyGILState, attached or not; null if it has none. Any thread.
+[[nodiscard]] inline PyThreadState* this_thread_state() noexcept {
+  return PyGILState_GetThisThreadState();
+}
+
+/// True when this thread is attached by `known`, or by any state that PyGILState knows. Any thread.
+[[nodiscard]] inline bool is_attached([[maybe_unused]] const PyThreadState* known) noexcept {
+  PyThreadState* const attached = current();
+#if PY_VERSION_HEX >= 0x030C0000
+  return attached != nullptr;
+#else
+  return attached != nullptr && (attached == known || attached == this_thread_state());
+#endif
+}
+
+/// True from the moment that Py_FinalizeEx passed the atexit callbacks. Any thread. Racy
+/// before 3.15: a hint, no guard.
+[[nodiscard]] inline bool is_finalizing() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+/// True between the end of Py_Initialize and the start of the end. Any thread.
+[[nodiscard]] inline bool is_running() noexcept {
+  return Py_IsInitialized() != 0 && !is_finalizing();
+}
+
+/// After Py_FinalizeEx and a new Py_Initialize, 3.15 still hands a thread the freed state of the
+/// interpreter's last life, and PyGILState_Ensure hangs on it; up to 3.14 the slot was made anew.
+inline constexpr bool old_state_haunts_next_life = PY_VERSION_HEX >= 0x030F0000;
+
+/// Up to early 3.12, a finaliser that enters Python while PyGILState_Release clears the state has
+/// the state deleted twice (gh-119753). Dropping the thread's locals first, while the state is
+/// still counted, leaves nothing to finalise.
+inline void drop_locals_before_last_release() noexcept {
+#if PY_VERSION_HEX < 0x030D0000
+  if (PyObject* const locals = PyThreadState_GetDict()) PyDict_Clear(locals);
+#endif
+}
+
+/// Keeps the main interpreter from finalising while it lives, on 3.15 and later (PEP 788);
+/// elsewhere an empty promise. Tests false when the interpreter cannot be entered any more. Any
+/// thread, attached or not.
+class interpreter_guard {
+ public:
+#if PY_VERSION_HEX >= 0x030F0000
+  interpreter_guard() noexcept {
+    if (PyInterpreterView* const view = PyInterpreterView_FromMain()) {
+      guard_ = PyInterpreterGuard_FromView(view);
+      PyInterpreterView_Close(view);
+    }
+  }
+  ~interpreter_guard() {
+    if (guard_ != nullptr) PyInterpreterGuard_Close(guard_);
+  }
+  [[nodiscard]] explicit operator bool() const noexcept {
+    return guard_ != nullptr;
+  }
+#else
+  interpreter_guard() noexcept = default;
+  ~interpreter_guard() = default;
+  [[nodiscard]] explicit operator bool() const noexcept {
+    return is_running();
+  }
+#endif
+  interpreter_guard(const interpreter_guard&) = delete;
+  interpreter_guard& operator=(const interpreter_guard&) = delete;
+
+ private:
+#if PY_VERSION_HEX >= 0x030F0000
+  PyInterpreterGuard* guard_ = nullptr;
+#endif
+};
+
+/// The C stack of the calling thread.
+struct stack_bounds {
+  void* start = nullptr;
+  std::size_t size = 0;
+};
+
+/// Costs 0.5 us on a thread and far more on main: ask once per thread.
+[[nodiscard]] inline std::optional<stack_bounds> this_stack() noexcept {
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return std::nullopt;
+  stack_bounds bounds;
+  const int failed = pthread_attr_getstack(&attributes, &bounds.start, &bounds.size);
+  pthread_attr_destroy(&attributes);
+  if (failed != 0) return std::nullopt;
+  return bounds;
+}
+
+/// From 3.14 on a state remembers the C stack of the thread that made it, and on another thread's
+/// stack unbounded recursion is a crash instead of a RecursionError. The calls that move the guard
+/// came in the middle of 3.14 (gh-139653), so they are looked up at run time.
+class stack_protection {
+ public:
+  /// False when a state must not be used on a strange stack with this Python.
+  [[nodiscard]] static bool possible() noexcept {
+    return !needed || (calls().set != nullptr && calls().reset != nullptr);
+  }
+  /// Caller is attached with `state`. False when CPython refused these bounds.
+  [[nodiscard]] static bool set(PyThreadState* state, const stack_bounds& here) noexcept {
+    if constexpr (!needed) return true;
+    if (calls().set(state, here.start, here.size) == 0) return true;
+    PyErr_Clear();
+    return false;
+  }
+  /// Caller is attached with `state` and about to let it go.
+  static void reset(PyThreadState* state) noexcept {
+    if constexpr (needed) calls().reset(state);
+  }
+
+  static constexpr bool needed = PY_VERSION_HEX >= 0x030E0000;
+
+ private:
+  struct table {
+    int (*set)(PyThreadState*, void*, std::size_t);
+    void (*reset)(PyThreadState*);
+  };
+  [[nodiscard]] static const table& calls() noexcept {
+    static const table found{reinterpret_cast<decltype(table::set)>(
+                                 dlsym(RTLD_DEFAULT, "PyUnstable_ThreadState_SetStackProtection")),
+                             reinterpret_cast<decltype(table::reset)>(dlsym(
+                                 RTLD_DEFAULT, "PyUnstable_ThreadState_ResetStackProtection"))};
+    return found;
+  }
+};
+
+/// Where PyGILState_Ensure looks for this thread's state.
+///
+/// A thread that runs on a state which is not its own (side, borrowed) must show that state here,
+/// or a nested PyGILState_Ensure of any other binding makes a second state and waits for the GIL
+/// that the thread itself holds: a deadlock up to 3.12, a fatal error later. CPython has no call
+/// for it.
+///
+/// Up to 3.14 the slot is a pthread key. Its number is private, so it is found by its effect: on a
+/// thread that has just got its first state, exactly one key holds that state, and emptying that
+/// key makes PyGILState forget it. If the search does not end in exactly that, the strategies that
+/// need the slot are refused.
+///
+/// From 3.15 on it is a thread_local of libpython that only CPython writes: it binds a state to the
+/// thread that attaches it, unless the state is still bound elsewhere. `unbind_and_detach` takes
+/// that binding away, by public calls alone.
+class gilstate_slot {
+ public:
+#if PY_VERSION_HEX >= 0x030F0000
+  [[nodiscard]] static bool find() noexcept {
+    return true;
+  }
+  static void show(PyThreadState*) noexcept {}
+
+  /// Detaches `state`, which is attached, so that the next thread that attaches it is bound to it.
+  /// A throw-away state takes the binding and dies with it.
+  static void unbind_and_detach(PyThreadState* state) noexcept {
+    PyThreadState* const throw_away = PyThreadState_New(PyThreadState_GetInterpreter(state));
+    if (throw_away == nullptr) {  // no memory: the binding stays, the state is still let go
+      PyEval_SaveThread();
+      return;
+    }
+    PyThreadState_Swap(throw_away);
+    PyThreadState_Clear(throw_away);
+    PyThreadState_DeleteCurrent();
+  }
+#else
+  /// Finds the slot; false when it cannot be found. Caller: attached by PyGILState_Ensure, on a
+  /// thread that had no state before.
+  [[nodiscard]] static bool find() noexcept {
+    PyThreadState* const mine = this_thread_state();
+    std::optional<pthread_key_t> only;
+    for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; ++key) {
+      if (pthread_getspecific(key) != mine) continue;
+      if (only) return false;
+      only = key;
+    }
+    if (!only || pthread_setspecific(*only, nullptr) != 0) return false;
+    const bool was_it = this_thread_state() == nullptr;
+    if (pthread_setspecific(*only, mine) != 0 || !was_it) return false;
+    key_ = *only;
+    return true;
+  }
+
+  /// Puts `state`, or nothing, into this thread's slot. Any thread, after find().
+  static void show(PyThreadState* state) noexcept {
+    pthread_setspecific(key_, state);
+  }
+
+  static void unbind_and_detach(PyThreadState*) noexcept {
+    PyEval_SaveThread();
+  }
+
+ private:
+  static inline pthread_key_t key_ = 0;
+#endif
+};
+
+}  // namespace moored::inline v0::cpython

@@ -1,0 +1,153 @@
+// moored/guest_state.hpp: running on a state that is not this thread's own: the side state and the
+// borrowed state.
+//
+// Both come from the 2011 report and are kept for study. What the callback sees is another
+// thread's: threading.local, contextvars, sys._current_frames and PyThreadState_SetAsyncExc go by
+// the state, not by the thread. Use them only for callbacks that do not care; docs/strategies.md
+// lists what is safe with which version.
+#pragma once
+
+#include <mutex>
+#include <new>
+#include <thread>
+#include <utility>
+
+#include "interpreter.hpp"
+
+namespace moored::inline v0::detail {
+
+/// A state that threads use one at a time.
+struct shared_state {
+  std::mutex turn;  ///< Held by the thread that is using it. Never waited for with the GIL held.
+  PyThreadState* state = nullptr;  ///< Guarded by `turn`. Null: there is none to be had now.
+  life born_in = 0;                ///< Guarded by `turn`. Side only.
+};
+
+inline shared_state the_side;
+inline shared_state the_loan;
+
+/// Whether this thread may run on a strange state at all, found out once per process.
+///
+/// On a thread of its own, because the slot can only be found on a thread that has just got its
+/// first state.
+inline bool guests_are_possible() noexcept {
+  static const bool possible = [] {
+    bool found = false;
+    std::thread([&found] {
+      const PyGILState_STATE token = PyGILState_Ensure();
+      found = cpython::gilstate_slot::find();
+      PyGILState_Release(token);
+    }).join();
+    return found && cpython::stack_protection::possible();
+  }();
+  return possible;
+}
+
+/// Makes the side state; `turn` is held, the GIL is not, and the gate is passed.
+///
+/// It is born on a thread that ends at once, so that no living thread's PyGILState slot is bound to
+/// it: the first user would otherwise find it there later, by a plain Ensure, while somebody else
+/// is using it.
+inline void make_side_state(life now) noexcept {
+  PyThreadState* made = nullptr;
+  std::thread([&made] {
+    made = PyThreadState_New(PyInterpreterState_Main());
+    if (made == nullptr) return;
+    PyEval_RestoreThread(made);
+    cpython::gilstate_slot::unbind_and_detach(made);
+  }).join();
+  if (made != nullptr) the_gate.made.fetch_add(1, std::memory_order_relaxed);
+  if (the_side.state != nullptr) the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
+  the_side.state = made;
+  the_side.born_in = now;
+  static const int hooked = pthread_atfork(nullptr, nullptr, [] {
+    if (this_thread.guest == the_side.state) return;
+    new (&the_side.turn)
+        std::mutex;  // whoever held it did not come along, and CPython freed the state
+    if (the_side.state != nullptr) the_gate.forgotten.fetch_add(1);
+    the_side.state = nullptr;
+  });
+  (void)hooked;
+}
+
+/// Attaches this thread, which has no state of its own, by `shared`. The gate is passed. Leaves
+/// `turn` held on success.
+[[nodiscard]] inline refusal become_guest(thread_record& me, shared_state& shared,
+                                          life now) noexcept {
+  if (!guests_are_possible()) return refusal::unsupported;
+  std::unique_lock turn(shared.turn);
+  if (&shared == &the_side && (shared.state == nullptr || shared.born_in != now))
+    make_side_state(now);
+  PyThreadState* const state = shared.state;
+  if (state == nullptr) return &shared == &the_side ? refusal::no_memory : refusal::not_idle;
+
+  static constinit thread_local cpython::stack_bounds here;
+  if (cpython::stack_protection::needed && here.size == 0) {
+    const auto bounds = cpython::this_stack();
+    if (!bounds) return refusal::unsupported;
+    here = *bounds;
+  }
+  cpython::gilstate_slot::show(state);
+  PyEval_RestoreThread(state);
+  if (!cpython::stack_protection::set(state, here)) {
+    cpython::gilstate_slot::unbind_and_detach(state);
+    cpython::gilstate_slot::show(nullptr);
+    return refusal::unsupported;
+  }
+  me.guest = state;
+  turn.release();
+  return refusal::none;
+}
+
+inline void stop_being_guest(thread_record& me) noexcept {
+  PyThreadState* const state = me.guest;
+  me.guest = nullptr;
+  shared_state& shared = state == the_side.state ? the_side : the_loan;
+  // The side state's next user sets bounds of his own; an owner who takes his state back does not.
+  if (&shared == &the_loan) cpython::stack_protection::reset(state);
+  cpython::gilstate_slot::unbind_and_detach(state);
+  cpython::gilstate_slot::show(nullptr);
+  shared.turn.unlock();
+}
+
+}  // namespace moored::inline v0::detail
+
+namespace moored::inline v0 {
+
+/// Lets go of the GIL for a scope, and lends this thread's state to `strategy::borrowed` for as
+/// long.
+///
+/// For a thread that is about to wait in the OS. Its end waits for a borrower who is inside. The
+/// caller is attached, and must not attach again, nor call Python, within the scope. One thread at
+/// a time lends; a second one only detaches.
+class lending {
+ public:
+  lending() noexcept {
+    detail::thread_record& me = detail::this_thread;
+    state_ = PyThreadState_Get();
+    me.lending = true;
+    fast_ = std::exchange(me.fast, 0);
+    cpython::gilstate_slot::unbind_and_detach(state_);
+    const std::lock_guard turn(detail::the_loan.turn);
+    lends_ = detail::the_loan.state == nullptr;
+    if (lends_) detail::the_loan.state = state_;
+  }
+  ~lending() {
+    if (lends_) {
+      const std::lock_guard turn(detail::the_loan.turn);
+      detail::the_loan.state = nullptr;
+    }
+    PyEval_RestoreThread(state_);
+    detail::this_thread.lending = false;
+    detail::this_thread.fast = fast_;
+  }
+  lending(const lending&) = delete;
+  lending& operator=(const lending&) = delete;
+
+ private:
+  PyThreadState* state_;
+  detail::life fast_;
+  bool lends_ = false;
+};
+
+}  // namespace moored::inline v0

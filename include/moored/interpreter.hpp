@@ -1,0 +1,270 @@
+// moored/interpreter.hpp: the closing gate, which every attach passes and which shutdown closes.
+//
+// Before CPython 3.15 nothing tells a native thread in time that the interpreter is going away: a
+// check of Py_IsFinalizing is out of date when it returns, and PyGILState_Ensure then ends the
+// thread (up to 3.13.0), hangs it (later) or lets it into a half torn-down interpreter (3.14). The
+// gate closes that window on every version. It shuts in an atexit callback, while Python still
+// works, and waits (bounded) for the calls that are inside.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <thread>
+
+#include "cpython.hpp"
+
+namespace moored::inline v0 {
+
+/// Why an attach was refused.
+enum class refusal : std::uint8_t {
+  none,            ///< It was not: the thread is attached.
+  no_interpreter,  ///< There is no running interpreter in this process.
+  closing,         ///< The interpreter has started to shut down.
+  stale_thread,    ///< 3.15: this thread kept a state of an interpreter that is gone, and CPython
+                   ///< still shows it.
+  not_idle,        ///< borrowed: no thread is lending its state right now.
+  unsupported,     ///< side, borrowed: cannot be made safe with this build of Python.
+  no_memory,       ///< A thread state could not be made.
+};
+
+[[nodiscard]] constexpr const char* describe(refusal why) noexcept {
+  switch (why) {
+    case refusal::none:
+      return "attached";
+    case refusal::no_interpreter:
+      return "there is no running Python interpreter";
+    case refusal::closing:
+      return "the Python interpreter is shutting down";
+    case refusal::stale_thread:
+      return "this thread still shows a state of an interpreter that is gone";
+    case refusal::not_idle:
+      return "no thread is lending its state";
+    case refusal::unsupported:
+      return "this strategy cannot be made safe with this Python";
+    case refusal::no_memory:
+      return "no memory for a thread state";
+  }
+  return "unknown";
+}
+
+/// What has happened since the process (or the fork) began. Reading it takes no lock and holds
+/// nobody up.
+struct counters {
+  std::uint64_t attaches;      ///< Outermost attachments that began.
+  std::uint64_t refusals;      ///< Attaches that were refused.
+  std::uint64_t states_made;   ///< Thread states made by moored.
+  std::uint64_t states_kept;   ///< Threads that keep a state now.
+  std::uint64_t states_freed;  ///< Thread states freed by moored.
+  std::uint64_t
+      states_forgotten;   ///< Left to CPython: their interpreter closed, or their process forked.
+  std::uint64_t overdue;  ///< Calls that were still inside when shutdown stopped waiting.
+};
+
+namespace detail {
+
+/// One life of the interpreter, from open() to close(), has one odd number; while the gate is shut
+/// it is even.
+using life = std::uint64_t;
+
+class gate {
+ public:
+  /// Counts the caller in if `expected` is the life that is open now. Every true is followed by one
+  /// leave().
+  ///
+  /// The count must be visible before the life is read, and close() writes the life before it reads
+  /// the count: only a sequentially consistent order on both sides lets neither miss the other.
+  [[nodiscard]] bool enter(life expected) noexcept {
+    entered_.fetch_add(1, std::memory_order_seq_cst);
+    if (life_.load(std::memory_order_seq_cst) == expected && is_open(expected)) return true;
+    turned_back_.fetch_add(1, std::memory_order_relaxed);
+    left_.fetch_add(1, std::memory_order_release);
+    return false;
+  }
+  void leave() noexcept { left_.fetch_add(1, std::memory_order_release); }
+
+  [[nodiscard]] life now() const noexcept { return life_.load(std::memory_order_acquire); }
+  [[nodiscard]] static constexpr bool is_open(life which) noexcept { return (which & 1) != 0; }
+
+  /// True from close() until the interpreter is gone.
+  [[nodiscard]] bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
+
+  /// Begins a life. The GIL is held, which makes the first caller the only one. False when Python
+  /// refused.
+  [[nodiscard]] bool open() noexcept;
+  /// Ends it: refuses from now on, then waits for the calls inside, at most for the bound. The GIL
+  /// is held.
+  void close() noexcept;
+
+  void set_bound(std::chrono::milliseconds bound) noexcept {
+    bound_ms_.store(bound.count(), std::memory_order_relaxed);
+  }
+
+  [[nodiscard]] counters count() const noexcept;
+
+  std::atomic<std::uint64_t> refusals{0}, made{0}, kept{0}, freed{0}, forgotten{0}, overdue{0};
+
+  /// An entry that turned out to be something else than an attachment.
+  void not_an_attach() noexcept { turned_back_.fetch_add(1, std::memory_order_relaxed); }
+
+  /// In a forked child only the forking thread lives on; whoever else was inside is gone without
+  /// having left.
+  void after_fork(bool this_thread_is_inside) noexcept {
+    left_.store(entered_.load() - (this_thread_is_inside ? 1 : 0));
+    kept.store(0);
+  }
+
+ private:
+  void wait_for_calls_inside() noexcept;
+  [[nodiscard]] std::uint64_t inside() const noexcept {
+    const std::uint64_t left =
+        left_.load(std::memory_order_acquire);  // first: it never overtakes entered_
+    return entered_.load(std::memory_order_seq_cst) - left;
+  }
+
+  // Two counters that only grow are both the gate and the statistics. A line of their own:
+  // everybody writes them.
+  alignas(64) std::atomic<std::uint64_t> entered_{0};
+  std::atomic<std::uint64_t> left_{0};
+  alignas(64) std::atomic<life> life_{0};
+  std::atomic<bool> closing_{false};
+  std::atomic<std::uint64_t> turned_back_{0};
+  std::atomic<std::int64_t> bound_ms_{5000};
+  bool hooked_ = false;  // Py_AtExit and pthread_atfork; the GIL guards it
+};
+
+inline constinit gate the_gate;
+
+/// What one thread knows. It has no destructor, so that it can still be read while other
+/// thread_locals are destroyed.
+struct thread_record {
+  PyThreadState* kept = nullptr;  ///< The state that this thread keeps.
+  life kept_in = 0;               ///< The life in which it was kept.
+  life fast =
+      0;  ///< The same if moored made the state, which then lives as long as the thread; or 0.
+  PyThreadState* guest = nullptr;  ///< The side or borrowed state that this thread is using.
+  bool inside = false;             ///< Counted in at the gate.
+  bool letting_go = false;         ///< The kept state ends with the outermost attachment.
+  bool lending = false;            ///< Its own state is for others to borrow.
+  bool retired = false;            ///< This thread is ending; nothing is kept for it any more.
+  bool stale = false;              ///< CPython still shows this thread a state of an earlier life.
+
+  [[nodiscard]] bool is_attached() const noexcept {
+    return cpython::is_attached(guest != nullptr ? guest : kept);
+  }
+};
+
+inline constinit thread_local thread_record this_thread;
+
+inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
+  the_gate.close();
+  Py_RETURN_NONE;
+}
+
+inline bool gate::open() noexcept {
+  if (is_open(life_.load(std::memory_order_relaxed))) return true;
+  // A subinterpreter has atexit callbacks of its own, and ends before native threads lose the main
+  // one.
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) return true;
+  static PyMethodDef method = {"moored_close", close_at_exit, METH_NOARGS,
+                               "Refuse native threads and wait for those inside."};
+  // The atexit module, not Py_AtExit and not PyUnstable_AtExit: those run when Python code no
+  // longer can.
+  PyObject* const callback = PyCFunction_New(&method, nullptr);
+  PyObject* const module = callback ? PyImport_ImportModule("atexit") : nullptr;
+  PyObject* const done = module ? PyObject_CallMethod(module, "register", "O", callback) : nullptr;
+  const bool registered = done != nullptr;
+  Py_XDECREF(done);
+  Py_XDECREF(module);
+  Py_XDECREF(callback);
+  if (!registered) return false;
+  // When the interpreter is gone its closing is over, and another may be started. CPython forgets
+  // this callback at every end; it holds 32 of them, and if it is full a later interpreter must be
+  // opened by hand.
+  (void)Py_AtExit([] { the_gate.closing_.store(false, std::memory_order_release); });
+  if (!hooked_) {
+    pthread_atfork(nullptr, nullptr, [] {
+      thread_record& me = this_thread;
+      if (me.kept != nullptr) the_gate.forgotten.fetch_add(1);
+      me.kept = nullptr;
+      me.kept_in = me.fast = 0;
+      the_gate.after_fork(me.inside);
+    });
+    hooked_ = true;
+  }
+  life_.fetch_add(1, std::memory_order_seq_cst);
+  return true;
+}
+
+inline void gate::close() noexcept {
+  if (!is_open(life_.load(std::memory_order_relaxed))) return;
+  closing_.store(true, std::memory_order_release);
+  life_.fetch_add(1, std::memory_order_seq_cst);
+  if (inside() == (this_thread.inside ? 1U : 0U)) return;
+  PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
+  wait_for_calls_inside();
+  PyEval_RestoreThread(me);
+  const std::uint64_t still = inside() - (this_thread.inside ? 1 : 0);
+  if (still == 0) return;
+  overdue.fetch_add(still);
+  PySys_WriteStderr(
+      "moored: shutdown goes on although %llu native call(s) did not leave Python within %lld ms\n",
+      static_cast<unsigned long long>(still),
+      static_cast<long long>(bound_ms_.load(std::memory_order_relaxed)));
+}
+
+inline void gate::wait_for_calls_inside() noexcept {
+  // leave() notifies nobody, because it runs at every attach; shutdown happens once and can look
+  // again.
+  const auto deadline = std::chrono::steady_clock::now() +
+                        std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
+  auto pause = std::chrono::microseconds(50);
+  const std::uint64_t mine = this_thread.inside ? 1 : 0;
+  while (inside() != mine && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(pause);
+    if (pause < std::chrono::milliseconds(2)) pause *= 2;
+  }
+}
+
+inline counters gate::count() const noexcept {
+  const auto read = [](const std::atomic<std::uint64_t>& value) {
+    return value.load(std::memory_order_relaxed);
+  };
+  const std::uint64_t turned_back =
+      read(turned_back_);  // first, so that attaches cannot become negative
+  return {.attaches = read(entered_) - turned_back,
+          .refusals = read(refusals),
+          .states_made = read(made),
+          .states_kept = read(kept),
+          .states_freed = read(freed),
+          .states_forgotten = read(forgotten),
+          .overdue = read(overdue)};
+}
+
+}  // namespace detail
+
+/// Opens the closing gate: from here on shutdown waits for native calls, and refuses new ones.
+///
+/// Call it with the GIL held, as early as you can: in your module's init function, or right after
+/// Py_Initialize. atexit callbacks run in reverse order, so those registered earlier than this one
+/// run when attaching is refused already. Calling it again does nothing. A thread that attaches
+/// first opens the gate by itself, but before 3.15 that first attach alone is not protected against
+/// a shutdown in the same moment. False when Python could not register the callback; a Python
+/// exception is then set.
+inline bool open() noexcept {
+  return detail::the_gate.open();
+}
+
+/// How long shutdown waits for native calls that are inside. 5 seconds unless set. Any thread.
+inline void set_closing_bound(std::chrono::milliseconds bound) noexcept {
+  detail::the_gate.set_bound(bound);
+}
+
+/// Any thread, attached or not.
+[[nodiscard]] inline counters count() noexcept {
+  return detail::the_gate.count();
+}
+
+}  // namespace moored::inline v0

@@ -1,0 +1,9 @@
+// moored/moored.hpp: everything, in reading order.
+#pragma once
+
+#include "attach.hpp"       // attachment, try_attach, attach, detachment, keep_thread
+#include "cpython.hpp"      // what differs between Python versions
+#include "guest_state.hpp"  // the side state and the borrowed state
+#include "interpreter.hpp"  // the closing gate, and what is counted
+#include "kept_state.hpp"   // a thread state that stays with its thread
+#include "version.hpp"      // the version number
