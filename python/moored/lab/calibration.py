@@ -19,8 +19,9 @@ def pick_handler_us(options: Options, where: Places, progress: Progress) -> floa
     depends on the machine; so main is measured and not computed.
     """
     target = min(TARGET_MAIN_PERCENT + options.main_busy, 90.0)
-    # Half of the time that the target leaves for each event: always on the safe side.
-    handler_us = 0.5 * 1e4 * TARGET_MAIN_PERCENT / options.rate
+    # All the time that the target leaves for each event: the handler's share of it is less.
+    budget_us = 1e4 * TARGET_MAIN_PERCENT / options.rate
+    handler_us = 0.5 * budget_us
     tried: list[tuple[float, float]] = []
     for probe in range(PROBES):
         progress(0.0, f"calibrating, handler {handler_us:.1f} us")
@@ -28,7 +29,7 @@ def pick_handler_us(options: Options, where: Places, progress: Progress) -> floa
         tried.append((handler_us, main))
         if probe > 0 and abs(main - target) < 1.0:
             break
-        handler_us = next_handler_us(tried, target)
+        handler_us = min(next_handler_us(tried, target), budget_us)
     return round(handler_us, 2)
 
 

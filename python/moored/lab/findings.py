@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from moored.lab.phases import Row
 
 
+_NO_REFERENCE = "No poll mode was measured, so there is nothing to compare the process CPU with."
+
+
 def findings(rows: Sequence[Row], reference: str | None) -> list[str]:
     """Answer the report's question from these rows alone."""
     by_mode = {str(row["mode"]): row for row in rows}
     poll = by_mode.get(reference or "")
     sentences = [
-        _changes(by_mode, reference) if poll and poll["rounds"] else _no_reference(by_mode),
+        _changes(by_mode, reference) if poll and poll["rounds"] else _NO_REFERENCE,
         _price(by_mode, poll),
         _left_behind(rows),
     ]
@@ -20,23 +23,14 @@ def findings(rows: Sequence[Row], reference: str | None) -> list[str]:
 
 
 def _changes(by_mode: dict[str, Row], reference: str | None) -> str:
+    asked = [mode for mode in ("temporary", "kept", "enter") if mode in by_mode]
+    others = [mode for mode in by_mode if mode not in (reference, "null")]
     said = []
-    for mode in ("temporary", "kept", "enter"):
-        change = by_mode.get(mode, {}).get("change_points")
+    for mode in asked or others[:3]:
+        change = by_mode[mode]["change_points"]
         if change is not None:
-            said.append(f"{mode} adds {change:+.1f} points")
-    if not said:
-        others = [row for mode, row in by_mode.items() if mode not in (reference, "null")]
-        said = [
-            f"{row['mode']} adds {row['change_points']:+.1f} points"
-            for row in others
-            if row.get("change_points") is not None
-        ][:3]
+            said.append(f"{mode} {'saves' if change < 0 else 'adds'} {abs(change):.1f} points")
     return f"Process CPU against {reference}: {', '.join(said)}." if said else ""
-
-
-def _no_reference(by_mode: dict[str, Row]) -> str:
-    return "No poll mode was measured, so there is nothing to compare the process CPU with."
 
 
 def _price(by_mode: dict[str, Row], poll: Row | None) -> str:
@@ -47,13 +41,9 @@ def _price(by_mode: dict[str, Row], poll: Row | None) -> str:
         ratio = kept["process_cpu_percent"] / temporary["process_cpu_percent"]
         said.append(f"kept uses {ratio:.2f} times the process CPU of temporary")
     if kept and poll and poll["latency_p50_us"] and kept["latency_p50_us"]:
-        said.append(
-            f"its median latency is {_time(kept['latency_p50_us'])}, "
-            f"that of {poll['mode']} {_time(poll['latency_p50_us'])}"
-            if said
-            else f"the median latency of kept is {_time(kept['latency_p50_us'])}, "
-            f"that of {poll['mode']} {_time(poll['latency_p50_us'])}"
-        )
+        whose = "its median latency" if said else "the median latency of kept"
+        ours, theirs = _time(kept["latency_p50_us"]), _time(poll["latency_p50_us"])
+        said.append(f"{whose} is {ours}, that of {poll['mode']} {theirs}")
     text = "; ".join(said)
     return text[:1].upper() + text[1:] + "." if text else ""
 

@@ -76,7 +76,8 @@ class Result:
             return None
         parts = " + ".join(f"{count} {what}" for what, count in ended.items())
         return (
-            f"the events do not add up: {parts} = {sum(ended.values())}, but {self.sent} were sent"
+            f"the events do not add up: {parts} = {sum(ended.values())}, but {self.sent} were sent "
+            f"and {self.counters.get('received', 0)} received"
         )
 
     @property

@@ -15,7 +15,8 @@ class Column:
     """How one value of a row is shown.
 
     `key` picks the value, `digits` are those behind the point, `signed` always shows the sign.
-    With `spread`, half of the distance from `<key>_min` to `<key>_max` follows as a ± value.
+    With `spread`, half of the distance from `<key>_min` to `<key>_max` follows as a ± value, if
+    there is any.
     """
 
     key: str
@@ -33,7 +34,7 @@ class Column:
             return str(value)
         text = f"{value:{'+' if self.signed else ''},.{self.digits}f}"
         low, high = row.get(f"{self.key}_min"), row.get(f"{self.key}_max")
-        if self.spread and low is not None and high is not None:
+        if self.spread and low is not None and high is not None and low < high:
             text += f" ±{(high - low) / 2:,.{self.digits}f}"
         return text
 
