@@ -1,0 +1,149 @@
+// lab/server/delivery.cpp: the deliveries that need nothing but the queue and moored, each a small class.
+#include "delivery.hpp"
+
+#include <vector>
+
+#include "event_queue.hpp"
+#include "handler.hpp"
+#include "wake_fd.hpp"
+
+namespace moored::lab {
+
+namespace {
+
+class dropping_delivery final : public delivery {
+ public:
+  void deliver(std::span<event> events, tally& mine) override {
+    for (event& e : events) {
+      mine.deliver(e);
+      if (e.request) e.request->answer(200, "");
+    }
+  }
+};
+
+class queueing_delivery final : public delivery {
+ public:
+  explicit queueing_delivery(event_queue& queue) : queue_(queue) {}
+
+  void deliver(std::span<event> events, tally& mine) override {
+    static_cast<void>(queue_.push(events, mine));
+  }
+
+ private:
+  event_queue& queue_;
+};
+
+class waking_delivery final : public delivery {
+ public:
+  waking_delivery(event_queue& queue, wake_fd& main) : queue_(queue), main_(main) {}
+
+  void deliver(std::span<event> events, tally& mine) override {
+    if (queue_.push(events, mine)) main_.signal();
+  }
+
+ private:
+  event_queue& queue_;
+  wake_fd& main_;
+};
+
+class entering_delivery final : public delivery {
+ public:
+  entering_delivery(strategy how, const handler& python) : how_(how), python_(python) {}
+
+  void deliver(std::span<event> events, tally& mine) override {
+    for (event& e : events) {
+      const attachment inside = try_attach(how_);
+      if (inside) {
+        mine.enter();
+        python_.run(e, mine);
+      } else {
+        mine.refuse({&e, 1});
+      }
+    }
+  }
+
+ private:
+  strategy how_;
+  const handler& python_;
+};
+
+class borrowing_delivery final : public delivery {
+ public:
+  borrowing_delivery(const handler& python, event_queue& queue, wake_fd& main)
+      : python_(python), when_busy_(queue, main) {}
+
+  void deliver(std::span<event> events, tally& mine) override {
+    for (event& e : events) {
+      const attachment inside = try_attach(strategy::borrowed);
+      if (inside) {
+        mine.enter();
+        python_.run(e, mine);
+      } else if (inside.why() == refusal::not_idle) {
+        when_busy_.deliver({&e, 1}, mine);
+      } else {
+        mine.refuse({&e, 1});
+      }
+    }
+  }
+
+ private:
+  const handler& python_;
+  waking_delivery when_busy_;
+};
+
+class combining_delivery final : public delivery {
+ public:
+  combining_delivery(const handler& python, event_queue& queue) : python_(python), queue_(queue) {}
+
+  // Nothing is forgotten: whoever queued looks afterwards whether somebody is inside, and whoever leaves
+  // looks afterwards whether something was queued. One of the two sees the other.
+  void deliver(std::span<event> events, tally& mine) override {
+    static_cast<void>(queue_.push(events, mine));
+    while (queue_.size() != 0 && !somebody_inside_.exchange(true)) {
+      run_everything(mine);
+      somebody_inside_.store(false);
+    }
+  }
+
+ private:
+  void run_everything(tally& mine) {
+    const attachment inside = try_attach(strategy::kept);
+    if (inside) {
+      python_.run_queued(queue_, batch_, mine);
+    } else {
+      queue_.take(batch_);
+      mine.refuse(batch_);
+    }
+  }
+
+  const handler& python_;
+  event_queue& queue_;
+  std::atomic<bool> somebody_inside_{false};
+  std::vector<event> batch_;  // belongs to the one inside
+};
+
+}  // namespace
+
+std::shared_ptr<delivery> dropping() { return std::make_shared<dropping_delivery>(); }
+
+std::shared_ptr<delivery> queueing(event_queue& queue) {
+  return std::make_shared<queueing_delivery>(queue);
+}
+
+std::shared_ptr<delivery> waking(event_queue& queue, wake_fd& main) {
+  return std::make_shared<waking_delivery>(queue, main);
+}
+
+std::shared_ptr<delivery> entering(strategy how, const handler& python) {
+  return std::make_shared<entering_delivery>(how, python);
+}
+
+std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue, wake_fd& main) {
+  return std::make_shared<borrowing_delivery>(python, queue, main);
+}
+
+std::shared_ptr<delivery> combining(const handler& python, event_queue& queue) {
+  return std::make_shared<combining_delivery>(python, queue);
+}
+
+}  // namespace moored::lab

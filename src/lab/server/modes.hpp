@@ -1,0 +1,37 @@
+// lab/server/modes.hpp: the modes by name: how the IO threads deliver, and what main does when idle.
+#pragma once
+
+#include <Python.h>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "delivery.hpp"
+#include "main_thread.hpp"
+
+namespace moored::lab {
+
+// What deliveries are made of.
+struct parts {
+  const handler& python;
+  event_queue& queue;
+  wake_fd& main_wake;
+  tally& main_tally;
+  PyObject* call_soon_threadsafe;
+  std::atomic<std::size_t>& scheduled;
+  std::size_t limit;
+};
+
+struct mode {
+  std::string_view name;
+  std::shared_ptr<delivery> (*make)(const parts&);
+  idling main;
+};
+
+[[nodiscard]] std::span<const mode> modes() noexcept;
+[[nodiscard]] const mode* mode_named(std::string_view name) noexcept;
+
+}  // namespace moored::lab
