@@ -14,8 +14,7 @@
        while (gil->locked) {
            saved = gil->switch_number;
            timed_out = cond_timedwait(gil->cond, gil->mutex, now + interval);
-           if (timed_out && gil->locked && gil->switch_number == saved) ask the holder to drop the
-   GIL;
+           if (timed_out && gil->locked && gil->switch_number == saved) request_drop();
        }
 
    Our 0 reads as "not timed out": the loop looks at `locked` again, takes the GIL if it is free,
@@ -50,8 +49,7 @@ static int64_t spin_ns;
 /* Signals seen, per condition variable; two that share a slot only end each other's spin early. */
 static atomic_uint signals[slots];
 
-/* The condition variable that this thread has had its spurious wake-up for and not yet really
- * waited on. */
+/* What this thread has had its spurious wake-up for, and not yet really waited on. */
 static _Thread_local pthread_cond_t* spun;
 static _Thread_local int row; /* waits in a row that a signal ended while we spun */
 

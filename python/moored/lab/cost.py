@@ -8,7 +8,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from moored.lab.rounds import Progress, Samples, measure, quiet_cpu
+from moored.lab.rounds import Samples, measure, quiet_cpu
+from moored.report.progress import Progress, silent
 
 WHOLE = "temporary"
 KEPT = "kept"
@@ -29,6 +30,8 @@ class Part:
     key: str
     name: str
     since: tuple[int, int] = (3, 0)
+    in_new: bool = False
+    """Whether PyThreadState_New or Delete does it, so that the row `state` has it in it."""
 
     @property
     def is_here(self) -> bool:
@@ -56,15 +59,15 @@ MEASURED = (
     Operation("kept_locals", "kept state + thread-locals"),
 )
 
-# Disjoint, so that the shares add up. `state_code` and `rest` are what is left: see slices().
+# Disjoint, so that the shares add up. `state_code` and `rest` are what is left over: see slices().
 PARTS = (
     Part("tls_python", "TLS"),
-    Part("malloc", "malloc"),
-    Part("gettid", "gettid call", since=(3, 11)),
-    Part("stack_bounds", "stack bounds", since=(3, 14)),
-    Part("state_code", "state set-up and clearing"),
-    Part("chunk_touched", "data-stack chunk", since=(3, 11)),
-    Part("gil", "GIL"),
+    Part("malloc", "malloc", in_new=True),
+    Part("gettid", "the gettid system call", since=(3, 11), in_new=True),
+    Part("stack_bounds", "the stack bounds", since=(3, 14)),
+    Part("state_code", "the state's set-up and clearing"),
+    Part("chunk_touched", "the data-stack chunk", since=(3, 11)),
+    Part("gil", "the GIL"),
     Part("call", "the Python call"),
     Part("rest", "the rest"),
 )
@@ -88,9 +91,10 @@ class Result:
     state_bytes: int
 
     def slices(self) -> list[Slice]:
-        """The whole cut into its parts."""
+        """Cut the whole into its parts."""
         ns = {key: samples.median for key, samples in self.samples.items()}
-        ns["state_code"] = max(0.0, ns["state"] - ns["malloc"] - _ns_if_here(ns, "gettid"))
+        within = sum(ns[part.key] for part in PARTS if part.in_new and part.is_here)
+        ns["state_code"] = max(0.0, ns["state"] - within)
         ns["rest"] = 0.0
         known = sum(ns[part.key] for part in PARTS if part.is_here)
         # The parts are timed one by one: their sum can come out a little above the whole.
@@ -136,21 +140,13 @@ class Result:
         answer = (
             f"So it is {names[largest]}"
             if largest in GUESSES
-            else f"So it is none of the three: most of it is {names[largest]}"
+            else f"So it is none of the three: the largest part is {names[largest]}"
         )
         return (
             f"On CPython {platform.python_version()} a temporary state with a Python frame costs "
             f"{readable_ns(whole)}, {ratio:.1f} x a kept one. Of that: {guessed}. "
-            f"{answer}, {shares[largest]:.1%}."
+            f"{answer}, with {shares[largest]:.1%}."
         )
-
-
-def _ns_if_here(ns: dict[str, float], key: str) -> float:
-    return next(ns[key] for part in PARTS if part.key == key) if _is_here(key) else 0.0
-
-
-def _is_here(key: str) -> bool:
-    return next(part.is_here for part in PARTS if part.key == key)
 
 
 def _why_absent(part: Part) -> str:
@@ -177,7 +173,7 @@ def uses_locals() -> None:
     _local.calls = getattr(_local, "calls", 0) + 1
 
 
-def run(rounds: int, progress: Progress | None = None) -> Result:
+def run(rounds: int, progress: Progress = silent) -> Result:
     """Measure everything, interleaved, on one native thread at a time."""
     from moored import _cost
 

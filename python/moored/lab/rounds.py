@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Progress = Callable[[int, int], None]
+from moored.report.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from moored._cost import Bench
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Samples:
         return statistics.median(self.ns)
 
     def as_row(self) -> dict[str, Any]:
-        """The figures under their names in the JSON."""
+        """Give the figures under their names in the JSON."""
         low, high = spread(self.ns)
         return {
             "ns_min": round(min(self.ns), 2),
@@ -36,7 +38,7 @@ class Samples:
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """The 10th and the 90th percentile."""
+    """Give the 10th and the 90th percentile."""
     if len(values) == 1:
         return values[0], values[0]
     deciles = statistics.quantiles(values, n=10, method="inclusive")
@@ -44,23 +46,20 @@ def spread(values: list[float]) -> tuple[float, float]:
 
 
 def quiet_cpu() -> int:
-    """The CPU to measure on: the last one this process may use, or -1 where it cannot be told."""
+    """Pick the CPU to measure on: the last one allowed, or -1 where it cannot be told."""
     try:
         return max(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         return -1
 
 
-def measure(bench: Any, rounds: int, progress: Progress | None = None) -> dict[str, Samples]:
-    """Run `rounds` interleaved rounds of a `moored._cost.Bench`."""
+def measure(bench: Bench, rounds: int, progress: Progress = silent) -> dict[str, Samples]:
+    """Run `rounds` interleaved rounds of everything in the bench."""
     measured: dict[str, Samples] = {}
     for done in range(rounds):
-        if progress:
-            progress(done, rounds)
+        progress(done / rounds, f"round {done + 1} of {rounds}")
         for key, ns, page_faults in bench.round():
             samples = measured.setdefault(key, Samples())
             samples.ns.append(ns)
             samples.page_faults.append(page_faults)
-    if progress:
-        progress(rounds, rounds)
     return measured

@@ -1,0 +1,13 @@
+"""The native measuring core of `moored lab cost` and `moored bench attach`."""
+
+from collections.abc import Callable
+
+STATE_BYTES: int
+
+class Bench:
+    @property
+    def refusals(self) -> list[tuple[str, str]]: ...
+    def round(self) -> list[tuple[str, float, float]]: ...
+
+def parts(empty: Callable[[], object], uses_locals: Callable[[], object], cpu: int) -> Bench: ...
+def entries(callback: Callable[[], object], cpu: int) -> Bench: ...

@@ -1,0 +1,82 @@
+"""moored lab spin: whether a GIL that spins explains what the report saw."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
+from moored.cli.lab_cost import check_outputs
+from moored.report import document, progress, table
+
+HELP = "The server's CPU and latency when the GIL spins before it blocks"
+
+COLUMNS = (
+    table.Column("scenario", "scenario"),
+    table.Column("mode", "mode"),
+    table.Column("spin_us", "spin us"),
+    table.Column("process_cpu_percent", "process CPU %", 1, spread=True),
+    table.Column("change_points", "change, points", 1, signed=True),
+    table.Column("latency_p50_us", "p50 us"),
+    table.Column("latency_p99_us", "p99 us"),
+    table.Column("delivered", "delivered"),
+    table.Column("lost", "lost"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--modes", default="temporary,kept", help="(temporary,kept)")
+    parser.add_argument("--rate", type=float, default=5000.0, help="events per second (5000)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each measurement (1)")
+    parser.add_argument("--repeat", type=int, default=3, help="interleaved rounds (3)")
+    parser.add_argument(
+        "--spins", metavar="US,...", help="microseconds (0,20,100,1000, or MOORED_SPIN_US)"
+    )
+    parser.add_argument("--handler-us", type=float, default=10.0, help="handler's work (10)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="draw spin.png and spin.svg there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and write what was asked for."""
+    from moored.lab import spin, wakeup
+    from moored.lab.options import BadOption, Options, modes_in
+
+    check_outputs(args.json, args.out)
+    try:
+        spins = spin.SPINS_US
+        if args.spins is not None:
+            spins = spin.spins_in(args.spins, "--spins")
+        elif spin.VARIABLE in os.environ:
+            spins = spin.spins_in(os.environ[spin.VARIABLE], spin.VARIABLE)
+        base = Options(
+            modes=modes_in(args.modes),
+            rate=args.rate,
+            seconds=args.seconds,
+            repeat=args.repeat,
+            handler_us=args.handler_us,
+        )
+        spin.library()
+        with progress.bar() as bar:
+            rows = spin.run(base, spins, progress=bar)
+    except BadOption as error:
+        raise CommandError(str(error), USAGE) from error
+    except wakeup.LabMissing as error:
+        raise CommandError(str(error), NOT_POSSIBLE_HERE) from error
+    except wakeup.LabFailed as error:
+        raise CommandError(str(error), FAILED) from error
+    python = platform.python_version()
+    title = f"CPython {python}, {args.rate:,.0f} events/s, handler {args.handler_us:g} us"
+    table.show(COLUMNS, rows, f"{title}, medians of {args.repeat} rounds")
+    print(f"\n{spin.verdict(rows)}")
+    if args.json:
+        document.write_json(document.describe(document.command_line(), rows), args.json)
+    if args.out:
+        from moored.lab import spin_chart
+
+        for path in spin_chart.draw(rows, python, args.out):
+            print(f"wrote {path}")
+    return 0
