@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-try:
-    from ._core import counters, keep_thread, release_thread, set_closing_bound
-except ImportError:  # until the core lands
-    pass
-try:
-    from ._version import __version__
-except ImportError:
-    __version__ = "0.1.0"
+from ._core import __version__, counters, keep_thread, release_thread, set_closing_bound
 
 __all__ = [
     "__version__",
