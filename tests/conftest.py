@@ -1,0 +1,18 @@
+"""Marks tests by where they are, so that `-m "not lab and not consumer"` selects the core's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        if place.parts[0] == "consumers":
+            item.add_marker(pytest.mark.consumer)
+        elif place.name.startswith("test_lab"):
+            item.add_marker(pytest.mark.lab)

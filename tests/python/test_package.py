@@ -1,0 +1,64 @@
+"""What `import moored` offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import moored
+
+
+def test_version_is_the_packages_and_the_headers() -> None:
+    assert moored.__version__ == version("moored")
+    header = Path(moored.get_include(), "moored", "version.hpp").read_text()
+    assert f'"{moored.__version__}"' in header
+
+
+def test_folders_hold_what_their_names_say() -> None:
+    assert Path(moored.get_include(), "moored", "moored.hpp").is_file()
+    assert Path(moored.get_include(), "moored", "moored.h").is_file()
+    assert Path(moored.get_cmake_dir(), "moored-config.cmake").is_file()
+    assert Path(moored.get_c_source()).is_file()
+
+
+def test_everything_promised_is_there() -> None:
+    assert all(hasattr(moored, name) for name in moored.__all__)
+
+
+def test_package_is_typed() -> None:
+    package = Path(moored.__file__).parent
+    assert (package / "py.typed").is_file()
+    assert (package / "_core.pyi").is_file()
+
+
+def test_counters_are_named_numbers() -> None:
+    counters = moored.counters()
+    assert counters
+    assert all(isinstance(count, int) and count >= 0 for count in counters.values())
+
+
+def test_keeping_a_python_thread_is_harmless() -> None:
+    kept: list[bool] = []
+
+    def keep_twice() -> None:
+        kept.extend((moored.keep_thread(), moored.keep_thread()))
+        moored.release_thread()
+
+    thread = threading.Thread(target=keep_twice)
+    thread.start()
+    thread.join()
+    assert kept == [True, True]
+
+
+def test_import_needs_nothing_outside_the_standard_library() -> None:
+    script = (
+        "import sys, moored.cli; moored.cli.main(['--version']);"
+        "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
