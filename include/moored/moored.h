@@ -41,8 +41,8 @@ typedef struct moored_attachment {
  * attached, and `attachment` needs no moored_detach (but bears one). */
 moored_status moored_attach(moored_attachment* attachment);
 
-/* The same by another strategy. */
-moored_status moored_attach_by(moored_attachment* attachment, moored_strategy how);
+/* The same by another strategy, a moored_strategy. */
+moored_status moored_attach_by(moored_attachment* attachment, int how);
 
 /* Ends what moored_attach began. Attachments of one thread end in the reverse order of their beginning. */
 void moored_detach(moored_attachment* attachment);

@@ -22,7 +22,7 @@ moored::attachment* inside(moored_attachment* outside) noexcept {
 
 extern "C" {
 
-moored_status moored_attach_by(moored_attachment* attachment, moored_strategy how) {
+moored_status moored_attach_by(moored_attachment* attachment, int how) {
   if (attachment == nullptr) return MOORED_BAD_ARGUMENT;
   auto* const attached = new (attachment->opaque) moored::attachment;
   if (how < MOORED_TEMPORARY || how > MOORED_BORROWED) return MOORED_BAD_ARGUMENT;
@@ -44,9 +44,13 @@ moored_status moored_keep_thread() {
   return attached ? MOORED_NOT_KEPT : static_cast<moored_status>(attached.why());
 }
 
-void moored_release_thread() { moored::release_thread(); }
+void moored_release_thread() {
+  moored::release_thread();
+}
 
-moored_status moored_open() { return moored::open() ? MOORED_OK : MOORED_NO_MEMORY; }
+moored_status moored_open() {
+  return moored::open() ? MOORED_OK : MOORED_NO_MEMORY;
+}
 
 void moored_set_closing_bound(int64_t milliseconds) {
   moored::set_closing_bound(std::chrono::milliseconds(milliseconds));

@@ -1,0 +1,104 @@
+// child.hpp: each test in a process of its own, with a time limit, around an interpreter of its
+// own.
+#pragma once
+
+#include <moored/moored.hpp>
+
+#include <gtest/gtest.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <functional>
+#include <semaphore>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace moored_test {
+
+/// How a child ended, in words: "exit 0", "signal 6", "timed out".
+inline std::string fate_of(const std::function<void()>& body, unsigned seconds = 60) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(seconds);
+    body();
+    std::fflush(nullptr);
+    _exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return "timed out";
+  if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
+  return "exit " + std::to_string(WEXITSTATUS(status));
+}
+
+/// Runs `body` in a child, and fails if the child fails, crashes or hangs.
+inline void in_child(const std::function<void()>& body) {
+  EXPECT_EQ(fate_of(body), "exit 0");
+}
+
+/// An interpreter for a scope; the thread that makes it is attached.
+class python {
+ public:
+  python() { Py_InitializeEx(0); }
+  ~python() { EXPECT_EQ(Py_FinalizeEx(), 0); }
+  python(const python&) = delete;
+  python& operator=(const python&) = delete;
+};
+
+/// Runs source in __main__. The caller is attached.
+inline void run(const char* source) {
+  ASSERT_EQ(PyRun_SimpleString(source), 0) << source;
+}
+
+/// The value of an expression in __main__, which must be an int. The caller is attached.
+inline long value_of(const char* expression) {
+  PyObject* const globals = PyModule_GetDict(PyImport_AddModule("__main__"));
+  PyObject* const value = PyRun_String(expression, Py_eval_input, globals, globals);
+  if (value == nullptr) {
+    PyErr_Print();
+    ADD_FAILURE() << expression;
+    return -1;
+  }
+  const long number = PyLong_AsLong(value);
+  Py_DECREF(value);
+  return number;
+}
+
+/// Runs `body` on a new native thread and waits for its end, without the GIL.
+inline void on_foreign_thread(const std::function<void()>& body) {
+  const moored::detachment detached;
+  std::thread(body).join();
+}
+
+/// The number of thread states of the main interpreter. The caller is attached.
+inline int states() {
+  int number = 0;
+  for (PyThreadState* state = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+       state != nullptr; state = PyThreadState_Next(state)) {
+    ++number;
+  }
+  return number;
+}
+
+/// A PyGILState_Ensure and Release around `body`, as ctypes, Cython, pybind11 and nanobind make for
+/// a callback.
+inline void as_another_binding(const std::function<void()>& body) {
+  const PyGILState_STATE token = PyGILState_Ensure();
+  body();
+  PyGILState_Release(token);
+}
+
+/// A source that gives how often this thread's state was seen by Python, by a threading.local.
+inline constexpr const char* visits_source =
+    "import threading\n"
+    "here = threading.local()\n"
+    "def visit():\n"
+    "    here.visits = getattr(here, 'visits', 0) + 1\n"
+    "    return here.visits\n";
+
+}  // namespace moored_test

@@ -1,0 +1,288 @@
+// closing_test.cpp: the gate at shutdown: refuse, wait, report; then fork, and a second life of the
+// interpreter.
+#include "child.hpp"
+
+#include <vector>
+
+using namespace moored_test;
+using moored::refusal;
+
+namespace {
+
+/// Attaches in a loop until it is refused; says why.
+refusal hammer(moored::strategy how) {
+  for (;;) {
+    const moored::attachment attached = moored::try_attach(how);
+    if (!attached && attached.why() != refusal::not_idle) return attached.why();
+    if (attached) run("calls += 1");
+  }
+}
+
+}  // namespace
+
+TEST(closing, refuses_threads_that_attach_all_the_time) {
+  for (const moored::strategy how : moored::strategies) {
+    SCOPED_TRACE(moored::name(how));
+    in_child([how] {
+      Py_InitializeEx(0);
+      run("calls = 0");
+      EXPECT_TRUE(moored::open());
+      std::atomic<int> refused{0};
+      std::vector<std::thread> crowd;
+      for (int i = 0; i < 4; ++i) {
+        crowd.emplace_back([&refused, how] {
+          const refusal why = hammer(how);
+          EXPECT_TRUE(why == refusal::closing || why == refusal::no_interpreter);
+          ++refused;
+        });
+      }
+      {
+        const moored::lending lend;
+        while (moored::count().attaches < 200) std::this_thread::yield();
+      }
+      EXPECT_EQ(Py_FinalizeEx(), 0);
+      for (std::thread& one : crowd) one.join();
+      EXPECT_EQ(refused, 4);
+      EXPECT_EQ(moored::count().overdue, 0U);
+    });
+  }
+}
+
+TEST(closing, waits_for_a_call_that_is_inside) {
+  in_child([] {
+    Py_InitializeEx(0);
+    EXPECT_TRUE(moored::open());
+    run("done = []\nimport atexit\nseen_at_exit = []\n");
+    std::binary_semaphore is_inside{0}, may_leave{0};
+    std::atomic<bool> left{false};
+    std::thread caller([&] {
+      const moored::attachment attached = moored::attach();
+      {
+        const moored::detachment detached;
+        is_inside.release();
+        may_leave.acquire();
+      }
+      run("done.append(1)");  // Python still works
+      left = true;
+    });
+    {
+      const moored::detachment detached;
+      is_inside.acquire();
+    }
+    // Lets the call go on only when shutdown has begun to refuse.
+    std::thread usher([&] {
+      while (moored::try_attach(moored::strategy::temporary)) std::this_thread::yield();
+      may_leave.release();
+    });
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_TRUE(left);
+    caller.join();
+    usher.join();
+    EXPECT_EQ(moored::count().overdue, 0U);
+  });
+}
+
+TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
+  in_child([] {
+    Py_InitializeEx(0);
+    EXPECT_TRUE(moored::open());
+    moored::set_closing_bound(std::chrono::milliseconds(50));
+    std::binary_semaphore is_inside{0};
+    std::thread([&] {
+      const moored::attachment attached = moored::attach();
+      const moored::detachment detached;
+      is_inside.release();
+      for (;;) pause();  // for ever inside
+    }).detach();
+    {
+      const moored::detachment detached;
+      is_inside.acquire();
+    }
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_EQ(moored::count().overdue, 1U);
+  });
+}
+
+TEST(closing, a_thread_that_ends_later_does_not_touch_its_kept_state) {
+  in_child([] {
+    Py_InitializeEx(0);
+    std::binary_semaphore is_kept{0}, may_end{0};
+    std::thread keeper([&] {
+      EXPECT_TRUE(moored::keep_thread());
+      is_kept.release();
+      may_end.acquire();
+      EXPECT_FALSE(moored::try_attach());
+      moored::release_thread();
+    });
+    {
+      const moored::detachment detached;
+      is_kept.acquire();
+    }
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    may_end.release();
+    keeper.join();
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::count().states_kept, 0U);
+  });
+}
+
+TEST(closing, refuses_from_the_atexit_moment_on_while_python_still_runs) {
+  in_child([] {
+    Py_InitializeEx(0);
+    static std::atomic<bool> refused{false};
+    // Registered before the gate opens, so it runs after the gate has closed.
+    static const auto probe = +[] {
+      std::thread([] { refused = moored::try_attach().why() == refusal::closing; }).join();
+    };
+    const std::string source = "import atexit, ctypes\nprobe = ctypes.PYFUNCTYPE(None)(" +
+                               std::to_string(reinterpret_cast<std::uintptr_t>(probe)) +
+                               ")\natexit.register(probe)\n";
+    run(source.c_str());
+    EXPECT_TRUE(moored::open());
+    on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_TRUE(refused);
+  });
+}
+
+TEST(closing, the_main_thread_stays_attached_to_the_end) {
+  in_child([] {
+    Py_InitializeEx(0);
+    static std::atomic<bool> attached{false};
+    static const auto probe = +[] { attached = static_cast<bool>(moored::try_attach()); };
+    const std::string source = "import atexit, ctypes\nprobe = ctypes.PYFUNCTYPE(None)(" +
+                               std::to_string(reinterpret_cast<std::uintptr_t>(probe)) +
+                               ")\natexit.register(probe)\n";
+    run(source.c_str());
+    EXPECT_TRUE(moored::open());
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_TRUE(attached);
+  });
+}
+
+TEST(second_life, of_the_interpreter_is_entered_by_new_threads) {
+  in_child([] {
+    for (int life = 0; life < 3; ++life) {
+      const python interpreter;
+      run("calls = 0");
+      on_foreign_thread([] {
+        const moored::attachment attached = moored::attach();
+        run("calls += 1");
+      });
+      EXPECT_EQ(value_of("calls"), 1);
+    }
+    EXPECT_EQ(moored::count().states_made, 3U);
+    EXPECT_EQ(moored::count().states_freed, 3U);
+  });
+}
+
+TEST(second_life, is_entered_or_refused_by_a_thread_of_the_first) {
+  in_child([] {
+    std::binary_semaphore go{0}, went{0};
+    refusal why = refusal::no_memory;
+    std::thread survivor;
+    {
+      const python interpreter;
+      survivor = std::thread([&] {
+        EXPECT_TRUE(moored::keep_thread());
+        went.release();
+        go.acquire();
+        const moored::attachment attached = moored::try_attach();
+        why = attached.why();
+        if (attached) run("calls = 1");
+        went.release();
+      });
+      const moored::detachment detached;
+      went.acquire();
+    }
+    const python interpreter;
+    {
+      const moored::detachment detached;
+      go.release();
+      went.acquire();
+      survivor.join();
+    }
+    if (moored::cpython::old_state_haunts_next_life) {
+      EXPECT_EQ(why, refusal::stale_thread);
+    } else {
+      EXPECT_EQ(why, refusal::none);
+      EXPECT_EQ(value_of("calls"), 1);
+    }
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+  });
+}
+
+TEST(second_life, has_a_side_state_of_its_own) {
+  in_child([] {
+    for (int life = 0; life < 2; ++life) {
+      const python interpreter;
+      run("calls = 0");
+      on_foreign_thread([] {
+        const moored::attachment attached = moored::attach(moored::strategy::side);
+        run("calls += 1");
+      });
+      EXPECT_EQ(value_of("calls"), 1);
+    }
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+  });
+}
+
+TEST(fork, in_a_foreign_thread_gives_the_child_its_state_and_nothing_to_free) {
+  in_child([] {
+    const python interpreter;
+    run("import os, sys");
+    on_foreign_thread([] {
+      const moored::attachment attached = moored::attach();
+      PyOS_BeforeFork();
+      const std::string fate = fate_of([] {
+        PyOS_AfterFork_Child();
+        EXPECT_EQ(moored::count().states_forgotten, 1U);
+        EXPECT_EQ(moored::count().states_kept, 0U);
+        {
+          const moored::detachment detached;
+          {
+            const moored::attachment again = moored::attach();
+            run("calls = 1");
+          }
+          std::thread([] { const moored::attachment other = moored::attach(); }).join();
+        }
+        EXPECT_EQ(value_of("calls"), 1);
+        EXPECT_EQ(Py_FinalizeEx(), 0);
+        EXPECT_EQ(moored::count().overdue, 0U);
+      });
+      PyOS_AfterFork_Parent();
+      EXPECT_EQ(fate, "exit 0");
+    });
+  });
+}
+
+TEST(fork, while_others_are_inside_leaves_them_behind) {
+  in_child([] {
+    const python interpreter;
+    EXPECT_TRUE(moored::open());
+    std::binary_semaphore is_inside{0}, may_leave{0};
+    std::thread other([&] {
+      const moored::attachment attached = moored::attach();
+      const moored::detachment detached;
+      is_inside.release();
+      may_leave.acquire();
+    });
+    {
+      const moored::detachment detached;
+      is_inside.acquire();
+    }
+    PyOS_BeforeFork();
+    const std::string fate = fate_of([] {
+      PyOS_AfterFork_Child();
+      on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
+      on_foreign_thread([] { EXPECT_TRUE(moored::try_attach(moored::strategy::side)); });
+      EXPECT_EQ(Py_FinalizeEx(), 0);
+      EXPECT_EQ(moored::count().overdue, 0U);  // the other thread is not waited for: it is not here
+    });
+    PyOS_AfterFork_Parent();
+    EXPECT_EQ(fate, "exit 0");
+    const moored::detachment detached;
+    may_leave.release();
+    other.join();
+  });
+}
