@@ -1,4 +1,5 @@
-// lab/clock.hpp: the one clock of the lab, CLOCK_MONOTONIC in nanoseconds, which server and sender share.
+// lab/clock.hpp: the one clock of the lab, CLOCK_MONOTONIC in nanoseconds, which server and sender
+// share.
 #pragma once
 
 #include <time.h>

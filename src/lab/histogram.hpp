@@ -10,8 +10,8 @@
 
 namespace moored::lab {
 
-// A number that one thread adds to and others read. A load and a store, not a read-modify-write: with one
-// writer nothing is lost, and no bus lock is paid.
+// A number that one thread adds to and others read. A load and a store, not a read-modify-write:
+// with one writer nothing is lost, and no bus lock is paid.
 class single_writer_count {
  public:
   void add(std::uint64_t n) noexcept {
@@ -25,8 +25,9 @@ class single_writer_count {
   std::atomic<std::uint64_t> value_{0};
 };
 
-// 32 buckets for each power of two: a bucket is at most 1/32 of its value wide, so its middle is at most
-// 1.6 % off. Values up to 31 ns are exact; the last bucket takes everything above 2^40 ns (18 minutes).
+// 32 buckets for each power of two: a bucket is at most 1/32 of its value wide, so its middle is at
+// most 1.6 % off. Values up to 31 ns are exact; the last bucket takes everything above 2^40 ns (18
+// minutes).
 struct buckets {
   static constexpr unsigned fine_bits = 5;
   static constexpr std::uint64_t fine = 1U << fine_bits;

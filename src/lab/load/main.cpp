@@ -1,4 +1,5 @@
-// lab/load/main.cpp: the load sender: open-loop Poisson arrivals, which no stalled server can slow down.
+// lab/load/main.cpp: the load sender: open-loop Poisson arrivals, which no stalled server can slow
+// down.
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -114,10 +115,11 @@ void report(const std::vector<peer>& peers, const histogram& lateness) {
   }
   latencies late;
   lateness.add_to(late);
-  std::printf("{\"event\":\"done\",\"sent\":%llu,\"unsent\":%llu,\"sent_late_p50_us\":%.1f,"
-              "\"sent_late_p99_us\":%.1f}\n",
-              static_cast<unsigned long long>(sent), static_cast<unsigned long long>(unsent),
-              late.quantile_ns(0.5) / 1e3, late.quantile_ns(0.99) / 1e3);
+  std::printf(
+      "{\"event\":\"done\",\"sent\":%llu,\"unsent\":%llu,\"sent_late_p50_us\":%.1f,"
+      "\"sent_late_p99_us\":%.1f}\n",
+      static_cast<unsigned long long>(sent), static_cast<unsigned long long>(unsent),
+      late.quantile_ns(0.5) / 1e3, late.quantile_ns(0.99) / 1e3);
 }
 
 void pin_to(const std::vector<int>& cpus) {

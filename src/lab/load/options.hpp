@@ -9,7 +9,7 @@ namespace moored::lab {
 
 struct load_options {
   std::uint16_t port = 0;
-  double rate = 0;     // events per second, over all connections
+  double rate = 0;  // events per second, over all connections
   double seconds = 0;
   std::size_t connections = 4;
   std::uint64_t seed = 1;

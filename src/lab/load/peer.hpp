@@ -1,4 +1,5 @@
-// lab/load/peer.hpp: one connection to the server, with the frames that its socket has not taken yet.
+// lab/load/peer.hpp: one connection to the server, with the frames that its socket has not taken
+// yet.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +22,8 @@ class peer {
 
   void plan(const frame& next);
 
-  // Writes what the socket takes, without waiting, and records how late each whole frame left. False when
-  // the server has gone.
+  // Writes what the socket takes, without waiting, and records how late each whole frame left.
+  // False when the server has gone.
   [[nodiscard]] bool send(histogram& lateness);
 
   [[nodiscard]] bool has_backlog() const noexcept { return written_ < bytes_.size(); }

@@ -1,4 +1,5 @@
-// lab/server/bindings.cpp: the module moored._lab: the server as Python sees it, and nothing of its own.
+// lab/server/bindings.cpp: the module moored._lab: the server as Python sees it, and nothing of its
+// own.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -131,23 +132,32 @@ NB_MODULE(_lab, module) {
       .def_prop_ro("port", [](bound_server& self) { return self->port(); })
       .def_prop_ro("io_tids", [](bound_server& self) { return self->io_tids(); })
       .def_prop_ro("connections", [](bound_server& self) { return self->connections(); })
-      .def_prop_ro("scheduled", [](bound_server& self) { return self->scheduled(); },
-                   "Events that wait in the asyncio loop.")
-      .def_prop_ro("wake_fd", [](bound_server& self) { return self->wake_descriptor(); },
-                   "Readable when drain() has something to do.")
+      .def_prop_ro(
+          "scheduled", [](bound_server& self) { return self->scheduled(); },
+          "Events that wait in the asyncio loop.")
+      .def_prop_ro(
+          "wake_fd", [](bound_server& self) { return self->wake_descriptor(); },
+          "Readable when drain() has something to do.")
       .def("switch_to", &bound_server::switch_to, "mode"_a,
            "Change the mode while events arrive; what the old mode queued is delivered.")
-      .def("serve", [](bound_server& self, std::optional<std::int64_t> until_ns) {
-             return self->main().serve(until_ns);
-           }, "until_ns"_a.none(),
-           "Idle and deliver until that monotonic time (False) or until a watched descriptor is "
-           "readable (True).")
-      .def("drain", [](bound_server& self) { self->main().drain(); },
-           "Deliver what is queued now.")
+      .def(
+          "serve",
+          [](bound_server& self, std::optional<std::int64_t> until_ns) {
+            return self->main().serve(until_ns);
+          },
+          "until_ns"_a.none(),
+          "Idle and deliver until that monotonic time (False) or until a watched descriptor is "
+          "readable (True).")
+      .def(
+          "drain", [](bound_server& self) { self->main().drain(); }, "Deliver what is queued now.")
+      .def(
+          "watch_nothing", [](bound_server& self) { self->main().watch_nothing(); },
+          "From now on serve() ends by time only.")
       .def("counters", &counters_of)
       .def("latency", &latency_of, "Of the running phase.")
       .def("begin_phase", &bound_server::begin_phase)
       .def("stop_accepting", [](bound_server& self) { self->stop_accepting(); })
-      .def("stop", [](bound_server& self) { self->stop(); },
-           "Close all connections and join the IO threads.");
+      .def(
+          "stop", [](bound_server& self) { self->stop(); },
+          "Close all connections and join the IO threads.");
 }

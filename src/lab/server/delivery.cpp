@@ -1,4 +1,5 @@
-// lab/server/delivery.cpp: the deliveries that need nothing but the queue and moored, each a small class.
+// lab/server/delivery.cpp: the deliveries that need nothing but the queue and moored, each a small
+// class.
 #include "delivery.hpp"
 
 #include <vector>
@@ -95,8 +96,8 @@ class combining_delivery final : public delivery {
  public:
   combining_delivery(const handler& python, event_queue& queue) : python_(python), queue_(queue) {}
 
-  // Nothing is forgotten: whoever queued looks afterwards whether somebody is inside, and whoever leaves
-  // looks afterwards whether something was queued. One of the two sees the other.
+  // Nothing is forgotten: whoever queued looks afterwards whether somebody is inside, and whoever
+  // leaves looks afterwards whether something was queued. One of the two sees the other.
   void deliver(std::span<event> events, tally& mine) override {
     static_cast<void>(queue_.push(events, mine));
     while (queue_.size() != 0 && !somebody_inside_.exchange(true)) {
@@ -124,7 +125,9 @@ class combining_delivery final : public delivery {
 
 }  // namespace
 
-std::shared_ptr<delivery> dropping() { return std::make_shared<dropping_delivery>(); }
+std::shared_ptr<delivery> dropping() {
+  return std::make_shared<dropping_delivery>();
+}
 
 std::shared_ptr<delivery> queueing(event_queue& queue) {
   return std::make_shared<queueing_delivery>(queue);

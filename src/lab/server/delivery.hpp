@@ -49,8 +49,8 @@ class delivery {
 // Queues; the first thread in enters with its kept state and runs everybody's events.
 [[nodiscard]] std::shared_ptr<delivery> combining(const handler& python, event_queue& queue);
 
-// Hands each event to asyncio's call_soon_threadsafe, from a temporary state, as most bindings do today.
-// `waiting` counts the events that the loop has not run yet; beyond `limit` they are lost.
+// Hands each event to asyncio's call_soon_threadsafe, from a temporary state, as most bindings do
+// today. `waiting` counts the events that the loop has not run yet; beyond `limit` they are lost.
 [[nodiscard]] std::shared_ptr<delivery> scheduling(const handler& python,
                                                    PyObject* call_soon_threadsafe, tally& main,
                                                    std::atomic<std::size_t>& waiting,

@@ -1,4 +1,5 @@
-// lab/server/event_queue.hpp: the bounded queue between the threads that read and the thread that delivers.
+// lab/server/event_queue.hpp: the bounded queue between the threads that read and the thread that
+// delivers.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +17,8 @@ class event_queue {
  public:
   explicit event_queue(std::size_t limit) : limit_(limit) {}
 
-  // Any thread. Takes what fits, counts the rest as lost, and says whether the queue was empty before: only
-  // then can its consumer be asleep.
+  // Any thread. Takes what fits, counts the rest as lost, and says whether the queue was empty
+  // before: only then can its consumer be asleep.
   [[nodiscard]] bool push(std::span<event> events, tally& mine) {
     std::size_t fits = 0;
     bool was_empty = false;
@@ -31,8 +32,9 @@ class event_queue {
     return was_empty;
   }
 
-  // Any thread. Gives everything queued; `batch` comes back empty if there was nothing. The caller's cleared
-  // vector becomes the next queue, so that neither side allocates once both have grown.
+  // Any thread. Gives everything queued; `batch` comes back empty if there was nothing. The
+  // caller's cleared vector becomes the next queue, so that neither side allocates once both have
+  // grown.
   void take(std::vector<event>& batch) {
     batch.clear();
     const std::lock_guard lock(mutex_);

@@ -1,4 +1,5 @@
-// lab/server/frames.cpp: the lab's own protocol: frames of 64 bytes, one event each, never answered.
+// lab/server/frames.cpp: the lab's own protocol: frames of 64 bytes, one event each, never
+// answered.
 #include <utility>
 #include <vector>
 

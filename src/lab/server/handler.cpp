@@ -47,8 +47,8 @@ void handler::run(event& what, tally& mine) const {
       what.request ? call_for_request(function, what) : call_for_frame(function, what);
   char* bytes = nullptr;
   Py_ssize_t size = 0;
-  const bool fine = result != nullptr &&
-                    (!what.request || PyBytes_AsStringAndSize(result, &bytes, &size) == 0);
+  const bool fine =
+      result != nullptr && (!what.request || PyBytes_AsStringAndSize(result, &bytes, &size) == 0);
   if (!fine) PyErr_WriteUnraisable(function);
   if (what.request) {
     if (fine)

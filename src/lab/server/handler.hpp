@@ -1,4 +1,5 @@
-// lab/server/handler.hpp: the Python functions that every mode calls, and the one place that calls them.
+// lab/server/handler.hpp: the Python functions that every mode calls, and the one place that calls
+// them.
 #pragma once
 
 #include <Python.h>
@@ -20,7 +21,8 @@ class handler {
   handler& operator=(const handler&) = delete;
   ~handler();
 
-  // Delivers one event. A handler that raises is reported as unraisable; its event counts as delivered.
+  // Delivers one event. A handler that raises is reported as unraisable; its event counts as
+  // delivered.
   void run(event& what, tally& mine) const;
 
   // Delivers everything in the queue, as one entry. `batch` is scratch space that the caller keeps.

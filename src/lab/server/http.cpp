@@ -1,4 +1,5 @@
-// lab/server/http.cpp: HTTP/1.1 requests as events: keep-alive, and pipelining with answers in order.
+// lab/server/http.cpp: HTTP/1.1 requests as events: keep-alive, and pipelining with answers in
+// order.
 #include <asio/buffer.hpp>
 #include <asio/post.hpp>
 #include <asio/write.hpp>
@@ -25,13 +26,20 @@ constexpr std::size_t most_unanswered = 1024;
 
 [[nodiscard]] const char* reason(int status) noexcept {
   switch (status) {
-    case 200: return "OK";
-    case 400: return "Bad Request";
-    case 413: return "Content Too Large";
-    case 414: return "URI Too Long";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    default: return "Service Unavailable";
+    case 200:
+      return "OK";
+    case 400:
+      return "Bad Request";
+    case 413:
+      return "Content Too Large";
+    case 414:
+      return "URI Too Long";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    default:
+      return "Service Unavailable";
   }
 }
 
@@ -81,9 +89,8 @@ class http final : public connection {
   }
 
   std::size_t on_bytes(std::span<const char> bytes) override {
-    const int status = parser_.feed(bytes, [this](parsed_request parsed) {
-      ask(std::move(parsed), events_);
-    });
+    const int status =
+        parser_.feed(bytes, [this](parsed_request parsed) { ask(std::move(parsed), events_); });
     home().deliver(events_);
     events_.clear();
     if (status != 0) reject(status);
@@ -115,7 +122,8 @@ class http final : public connection {
     asked->answer(status, std::string(reason(status)) + "\n");
   }
 
-  // Any thread. A burst of answers makes one pass over the connection, as a burst of events makes one wake.
+  // Any thread. A burst of answers makes one pass over the connection, as a burst of events makes
+  // one wake.
   void write_soon() {
     if (!write_is_posted_.exchange(true))
       asio::post(home().context(), [me = self()] { me->write(); });

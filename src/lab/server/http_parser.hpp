@@ -28,14 +28,15 @@ class http_parser {
   http_parser(const http_parser&) = delete;
   http_parser& operator=(const http_parser&) = delete;
 
-  // Calls `done` for each request that these bytes complete. Returns 0, or the status with which to reject
-  // what follows; the parser must not be fed again then.
+  // Calls `done` for each request that these bytes complete. Returns 0, or the status with which to
+  // reject what follows; the parser must not be fed again then.
   [[nodiscard]] int feed(std::span<const char> bytes, const on_request& done);
 
  private:
   [[nodiscard]] static http_parser& of(llhttp_t* parser) noexcept;
   [[nodiscard]] static const llhttp_settings_t& settings() noexcept;
-  [[nodiscard]] int within(std::size_t& size, std::size_t more, std::size_t most, int status) noexcept;
+  [[nodiscard]] int within(std::size_t& size, std::size_t more, std::size_t most,
+                           int status) noexcept;
   void finish_request();
 
   llhttp_t parser_;

@@ -19,7 +19,9 @@ io_thread::io_thread(std::size_t number, std::shared_ptr<delivery> first)
   tid_.wait(0);
 }
 
-io_thread::~io_thread() { stop(); }
+io_thread::~io_thread() {
+  stop();
+}
 
 void io_thread::run(std::size_t number) noexcept {
   sigset_t all;  // signals are main's business

@@ -1,4 +1,5 @@
-// lab/server/io_thread.hpp: one native thread with its own io_context, connections, tally and delivery.
+// lab/server/io_thread.hpp: one native thread with its own io_context, connections, tally and
+// delivery.
 #pragma once
 
 #include <sys/types.h>

@@ -58,8 +58,8 @@ void main_thread::drain() {
   python_.run_queued(queue_, batch_, mine_);
 }
 
-// ppoll rather than epoll: for two descriptors it costs no more, needs no registration, and its timeout is
-// in nanoseconds, which the slices of a busy main need.
+// ppoll rather than epoll: for two descriptors it costs no more, needs no registration, and its
+// timeout is in nanoseconds, which the slices of a busy main need.
 void main_thread::wait(std::optional<std::int64_t> until_ns) {
   const auto wait_without_gil = [&] {
     timespec left{};
@@ -78,7 +78,8 @@ void main_thread::wait(std::optional<std::int64_t> until_ns) {
 }
 
 bool main_thread::watched_is_readable() const noexcept {
-  return std::any_of(fds_.begin() + 1, fds_.end(), [](const pollfd& each) { return each.revents != 0; });
+  return std::any_of(fds_.begin() + 1, fds_.end(),
+                     [](const pollfd& each) { return each.revents != 0; });
 }
 
 }  // namespace moored::lab

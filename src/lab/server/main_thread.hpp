@@ -1,4 +1,5 @@
-// lab/server/main_thread.hpp: the Python main thread's wait: idle in the OS without the GIL, then drain.
+// lab/server/main_thread.hpp: the Python main thread's wait: idle in the OS without the GIL, then
+// drain.
 #pragma once
 
 #include <poll.h>
@@ -36,6 +37,9 @@ class main_thread {
 
   // Delivers what is queued now.
   void drain();
+
+  // From now on waits end by time only.
+  void watch_nothing() { fds_.erase(fds_.begin() + 1, fds_.end()); }
 
  private:
   void wait(std::optional<std::int64_t> until_ns);

@@ -12,11 +12,21 @@ namespace {
 
 using made = std::shared_ptr<delivery>;
 
-made drop(const parts&) { return dropping(); }
-made queue(const parts& p) { return queueing(p.queue); }
-made wake(const parts& p) { return waking(p.queue, p.main_wake); }
-made borrow(const parts& p) { return borrowing(p.python, p.queue, p.main_wake); }
-made combine(const parts& p) { return combining(p.python, p.queue); }
+made drop(const parts&) {
+  return dropping();
+}
+made queue(const parts& p) {
+  return queueing(p.queue);
+}
+made wake(const parts& p) {
+  return waking(p.queue, p.main_wake);
+}
+made borrow(const parts& p) {
+  return borrowing(p.python, p.queue, p.main_wake);
+}
+made combine(const parts& p) {
+  return combining(p.python, p.queue);
+}
 made schedule(const parts& p) {
   return scheduling(p.python, p.call_soon_threadsafe, p.main_tally, p.scheduled, p.limit);
 }
@@ -31,7 +41,8 @@ constexpr idling poll_every(std::int64_t ms) {
   return {.poll_every_ns = ms * ns_per_ms, .lends = false};
 }
 
-// In the asyncio modes main runs a loop instead of idling here; `asyncio-reader` differs from `wake` in that.
+// In the asyncio modes main runs a loop instead of idling here; `asyncio-reader` differs from
+// `wake` in that.
 constexpr std::array all_modes{
     mode{"null", drop, until_woken},
     mode{"poll1", queue, poll_every(1)},
@@ -49,7 +60,9 @@ constexpr std::array all_modes{
 
 }  // namespace
 
-std::span<const mode> modes() noexcept { return all_modes; }
+std::span<const mode> modes() noexcept {
+  return all_modes;
+}
 
 const mode* mode_named(std::string_view name) noexcept {
   const auto found = std::ranges::find(all_modes, name, &mode::name);

@@ -1,4 +1,5 @@
-// lab/server/modes.hpp: the modes by name: how the IO threads deliver, and what main does when idle.
+// lab/server/modes.hpp: the modes by name: how the IO threads deliver, and what main does when
+// idle.
 #pragma once
 
 #include <Python.h>

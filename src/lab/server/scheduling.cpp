@@ -1,4 +1,5 @@
-// lab/server/scheduling.cpp: the delivery through asyncio's call_soon_threadsafe, one callback for each event.
+// lab/server/scheduling.cpp: the delivery through asyncio's call_soon_threadsafe, one callback for
+// each event.
 #include "scheduling.hpp"
 
 #include <utility>
@@ -34,7 +35,10 @@ class scheduling_delivery final : public delivery {
  public:
   scheduling_delivery(const handler& python, PyObject* call_soon_threadsafe, tally& main,
                       std::atomic<std::size_t>& waiting, std::size_t limit)
-      : python_(python), schedule_(call_soon_threadsafe), main_(main), waiting_(waiting),
+      : python_(python),
+        schedule_(call_soon_threadsafe),
+        main_(main),
+        waiting_(waiting),
         limit_(limit) {}
 
   void deliver(std::span<event> events, tally& mine) override {

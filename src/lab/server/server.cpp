@@ -48,24 +48,27 @@ parts server::parts_for_delivery() noexcept {
           .limit = options_.queue_limit};
 }
 
-io_thread& server::next_thread() noexcept { return *threads_[next_++ % threads_.size()]; }
+io_thread& server::next_thread() noexcept {
+  return *threads_[next_++ % threads_.size()];
+}
 
 void server::accept() {
   io_thread& home = next_thread();
-  acceptor_->async_accept(
-      home.context(), [this, &home](const asio::error_code& error, tcp::socket socket) {
-        if (!acceptor_->is_open()) return;
-        if (!error) {
-          adopt(home, std::move(socket));
-          accept();
-        } else {
-          // Out of descriptors, most likely: come back when some may be free, rather than spin.
-          retry_->expires_after(std::chrono::milliseconds(10));
-          retry_->async_wait([this](const asio::error_code& cancelled) {
-            if (!cancelled && acceptor_->is_open()) accept();
-          });
-        }
-      });
+  acceptor_->async_accept(home.context(),
+                          [this, &home](const asio::error_code& error, tcp::socket socket) {
+                            if (!acceptor_->is_open()) return;
+                            if (!error) {
+                              adopt(home, std::move(socket));
+                              accept();
+                            } else {
+                              // Out of descriptors, most likely: come back when some may be free,
+                              // rather than spin.
+                              retry_->expires_after(std::chrono::milliseconds(10));
+                              retry_->async_wait([this](const asio::error_code& cancelled) {
+                                if (!cancelled && acceptor_->is_open()) accept();
+                              });
+                            }
+                          });
 }
 
 void server::adopt(io_thread& home, tcp::socket socket) {
@@ -94,9 +97,9 @@ void server::switch_to(const mode& next) {
   const auto shared = next.make(parts_for_delivery());
   std::vector<std::future<void>> changed;
   for (const auto& thread : threads_)
-    changed.push_back(asio::post(
-        thread->context(),
-        std::packaged_task<void()>([shared, &io = *thread] { io.use(shared); })));
+    changed.push_back(
+        asio::post(thread->context(),
+                   std::packaged_task<void()>([shared, &io = *thread] { io.use(shared); })));
   {
     const detachment so_that_they_can_finish;
     for (const auto& each : changed) each.wait();
@@ -123,16 +126,16 @@ latencies server::latency() const {
 void server::stop_accepting() {
   if (!acceptor_ || !acceptor_->is_open()) return;
   auto done = asio::post(acceptor_->get_executor(), std::packaged_task<void()>([this] {
-    asio::error_code none_left;
-    acceptor_->non_blocking(true);
-    while (!none_left) {
-      io_thread& home = next_thread();
-      tcp::socket socket = acceptor_->accept(home.context(), none_left);
-      if (!none_left) adopt(home, std::move(socket));
-    }
-    acceptor_->close();
-    retry_->cancel();
-  }));
+                           asio::error_code none_left;
+                           acceptor_->non_blocking(true);
+                           while (!none_left) {
+                             io_thread& home = next_thread();
+                             tcp::socket socket = acceptor_->accept(home.context(), none_left);
+                             if (!none_left) adopt(home, std::move(socket));
+                           }
+                           acceptor_->close();
+                           retry_->cancel();
+                         }));
   const detachment so_that_it_can_finish;
   done.wait();
 }

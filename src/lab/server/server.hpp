@@ -1,4 +1,5 @@
-// lab/server/server.hpp: the IO server as a whole: acceptor, IO threads, queue, main, and the running mode.
+// lab/server/server.hpp: the IO server as a whole: acceptor, IO threads, queue, main, and the
+// running mode.
 #pragma once
 
 #include <Python.h>
@@ -32,8 +33,8 @@ struct server_options {
 // Made, used and destroyed by the main thread, attached.
 class server {
  public:
-  server(const server_options& options, const mode& first, PyObject* on_frame,
-         PyObject* on_request, PyObject* call_soon_threadsafe);
+  server(const server_options& options, const mode& first, PyObject* on_frame, PyObject* on_request,
+         PyObject* call_soon_threadsafe);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
   ~server();
@@ -45,8 +46,8 @@ class server {
   [[nodiscard]] int wake_descriptor() const noexcept { return main_wake_.fd(); }
   [[nodiscard]] main_thread& main() noexcept { return main_; }
 
-  // Changes the mode while events arrive. Nothing is lost: each IO thread changes between two deliveries,
-  // and what the old mode has left in the queue is delivered here.
+  // Changes the mode while events arrive. Nothing is lost: each IO thread changes between two
+  // deliveries, and what the old mode has left in the queue is delivered here.
   void switch_to(const mode& next);
 
   [[nodiscard]] counters count() const;

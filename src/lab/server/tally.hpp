@@ -20,8 +20,8 @@ struct counters {
   std::uint64_t entries = 0;  // times that a thread entered Python to deliver
 };
 
-// One per delivering thread, written by that thread alone, so that counting costs no locked instruction.
-// On cache lines of its own: its neighbours belong to other threads.
+// One per delivering thread, written by that thread alone, so that counting costs no locked
+// instruction. On cache lines of its own: its neighbours belong to other threads.
 class alignas(64) tally {
  public:
   void receive(std::uint64_t n) noexcept { received_.add(n); }

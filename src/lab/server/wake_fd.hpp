@@ -21,7 +21,8 @@ class wake_fd {
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
-  // Both may fail only by EAGAIN, which says that there is nothing to do: signalled already, or not at all.
+  // Both may fail only by EAGAIN, which says that there is nothing to do: signalled already, or not
+  // at all.
   void signal() noexcept {
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto done = ::write(fd_, &one, sizeof one);

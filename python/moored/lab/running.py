@@ -1,0 +1,190 @@
+"""Running: the server in this process, and what its Python main thread does in each mode."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Any
+
+from moored.lab import handler, paths
+
+MS = 1_000_000
+SLICE_NS = 1 * MS
+"""Main's own work comes in slices of this length."""
+STOPPING_TURN_NS = 10 * MS
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the server is started with."""
+
+    mode: str
+    threads: int = 1
+    port: int = 0
+    queue: int = 65_536
+    http: bool = False
+    main_busy: float = 0.0
+    """The share of its time, in percent, that main spends on Python work of its own."""
+
+
+class RunningServer:
+    """The native server with its main thread; make and use it on the main thread only."""
+
+    def __init__(
+        self, options: ServerOptions, handle: handler.FrameHandler, watched: Sequence[int]
+    ) -> None:
+        self._work = OwnWork(options.main_busy) if options.main_busy > 0 else None
+        self._loop = asyncio.new_event_loop()
+        self._watched = list(watched)
+        self._called = False
+        self._turn: asyncio.Handle | None = None
+        try:
+            self._native = paths.native().Server(
+                mode=options.mode,
+                on_frame=handle,
+                on_request=handler.make_http(handle),
+                call_soon_threadsafe=self._loop.call_soon_threadsafe,
+                port=options.port,
+                threads=options.threads,
+                queue=options.queue,
+                http=options.http,
+                watched=self._watched,
+            )
+        except BaseException:
+            self._loop.close()
+            raise
+        self.mode = options.mode
+        self._loop.add_reader(self._native.wake_fd, self._native.drain)
+        for fd in self._watched:
+            self._loop.add_reader(fd, self._on_watched)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._native.port)
+
+    @property
+    def io_tids(self) -> list[int]:
+        """The thread ids of the IO threads."""
+        return list(self._native.io_tids)
+
+    def counters(self) -> dict[str, int]:
+        """Tell the sums: received = delivered + lost + refused + queued, at rest."""
+        return dict(self._native.counters())
+
+    def latency(self) -> dict[str, float]:
+        """Tell the latencies of the running phase, in microseconds."""
+        return dict(self._native.latency())
+
+    def serve(self, until_ns: int | None = None) -> bool:
+        """Deliver until that time (False), or until a watched descriptor is readable (True)."""
+        if self.mode.startswith("asyncio-"):
+            return self._serve_in_loop(until_ns)
+        while True:
+            due_ns = self._work.slice() if self._work else None
+            if self._native.serve(_sooner(until_ns, due_ns)):
+                return True
+            if until_ns is not None and monotonic_ns() >= until_ns:
+                return False
+
+    def switch(self, mode: str) -> dict[str, Any]:
+        """Change the mode under load; return the counters, and the phase that ended."""
+        self._native.switch_to(mode)
+        self.mode = mode
+        self._run_scheduled()
+        ended = {"counters": self.counters(), "latency": self.latency()}
+        self._native.begin_phase()
+        return ended
+
+    def stop(self, patience_s: float) -> None:
+        """Take no new connection, let the clients finish in that time, deliver, and end."""
+        self._native.watch_nothing()
+        while self._watched:
+            self._loop.remove_reader(self._watched.pop())
+        self._native.stop_accepting()
+        patience_ends = monotonic_ns() + round(patience_s * 1e9)
+        while self._native.connections and monotonic_ns() < patience_ends:
+            self.serve(monotonic_ns() + STOPPING_TURN_NS)
+        self._deliver_rest()  # requests that wait for an answer get it while they can
+        self._native.stop()
+        self._deliver_rest()
+        self._loop.close()
+
+    def _deliver_rest(self) -> None:
+        self._native.drain()
+        self._run_scheduled()
+
+    def _run_scheduled(self) -> None:
+        """Run what the IO threads have handed to the loop, whichever mode it is now."""
+        while self._native.scheduled:
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
+
+    def _serve_in_loop(self, until_ns: int | None) -> bool:
+        self._called = False
+        self._turn = self._loop.call_soon(self._take_turn) if self._work else None
+        end = None
+        if until_ns is not None:
+            seconds = max(0, until_ns - monotonic_ns()) / 1e9
+            end = self._loop.call_later(seconds, self._loop.stop)
+        self._loop.run_forever()
+        for timer in (self._turn, end):
+            if timer:
+                timer.cancel()
+        return self._called
+
+    def _take_turn(self) -> None:
+        assert self._work is not None
+        seconds = max(0, self._work.slice() - monotonic_ns()) / 1e9
+        self._turn = self._loop.call_later(seconds, self._take_turn)
+
+    def _on_watched(self) -> None:
+        self._called = True
+        self._loop.stop()
+
+
+class OwnWork:
+    """Main's own Python work: slices of a millisecond that fill a share of the wall time."""
+
+    def __init__(self, percent: float) -> None:
+        self._period_ns = round(SLICE_NS * 100 / percent)
+        self._due_ns = monotonic_ns()
+
+    def slice(self) -> int:
+        """Work for one slice, if it is time for it; return when the next one is due."""
+        start = monotonic_ns()
+        if start < self._due_ns:
+            return self._due_ns
+        end = start + SLICE_NS
+        while monotonic_ns() < end:
+            sum(range(50))
+        # From the plan, not from now, so that the share holds; what was missed is not made up.
+        self._due_ns = max(self._due_ns + self._period_ns, monotonic_ns())
+        return self._due_ns
+
+
+@contextlib.contextmanager
+def signal_descriptor() -> Iterator[int]:
+    """Turn SIGTERM and SIGINT into a descriptor that becomes readable, for all waits alike."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before_fd = signal.set_wakeup_fd(writing)
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before = {each: signal.signal(each, lambda *_: None) for each in stops}
+    try:
+        yield reading
+    finally:
+        for each, what in before.items():
+            signal.signal(each, what)
+        signal.set_wakeup_fd(before_fd)
+        os.close(reading)
+        os.close(writing)
+
+
+def _sooner(a: int | None, b: int | None) -> int | None:
+    return min(x for x in (a, b) if x is not None) if (a, b) != (None, None) else None
