@@ -49,9 +49,9 @@ static int64_t spin_ns;
 /* Signals seen, per condition variable; two that share a slot only end each other's spin early. */
 static atomic_uint signals[slots];
 
-/* What this thread has had its spurious wake-up for, and not yet really waited on. */
-static _Thread_local pthread_cond_t* spun;
-static _Thread_local int row; /* waits in a row that a signal ended while we spun */
+/* How often this thread's waits on a condition variable returned in a row without a real wait. A
+   spurious return uses the row up; one that a signal ended counts once. */
+static _Thread_local unsigned char row[slots];
 
 /* The one of 2003, by name: x86-64 has an older pthread_cond_* of GLIBC_2.2.5 with another
    pthread_cond_t, and a plain dlsym(RTLD_NEXT) of some C libraries finds that one. Other
@@ -69,8 +69,7 @@ static void set_up(void) {
   look_up("pthread_cond_timedwait", &real_timedwait);
   look_up("pthread_cond_signal", &real_signal);
   look_up("pthread_cond_broadcast", &real_broadcast);
-  /* No number, or one out of bounds: no spin. The Python side has refused it already, with a word.
-   */
+  /* No number, or one out of bounds: no spin. The Python side has refused it with a word. */
   const char* const asked = getenv("MOORED_SPIN_US");
   char* end = NULL;
   const long us = asked == NULL ? 0 : strtol(asked, &end, 10);
@@ -92,42 +91,41 @@ static void relax(void) {
 #endif
 }
 
-static atomic_uint* signals_of(const pthread_cond_t* cond) {
-  return &signals[((uintptr_t)cond / sizeof(pthread_cond_t)) % slots];
+static size_t slot_of(const pthread_cond_t* cond) {
+  return ((uintptr_t)cond / sizeof(pthread_cond_t)) % slots;
 }
 
 int pthread_cond_timedwait(pthread_cond_t* restrict cond, pthread_mutex_t* restrict mutex,
                            const struct timespec* restrict deadline) {
   pthread_once(&once, set_up);
+  /* An invalid deadline is EINVAL, at once: not ours to delay. */
   const int valid = deadline->tv_nsec >= 0 && deadline->tv_nsec < 1000000000;
-  if (spin_ns == 0 || spun == cond || row == longest_row || !valid) {
-    spun = NULL;
-    row = 0;
+  const size_t slot = slot_of(cond);
+  if (spin_ns == 0 || row[slot] == longest_row || !valid) {
+    row[slot] = 0;
     return real_timedwait(cond, mutex, deadline);
   }
-  atomic_uint* const seen = signals_of(cond);
-  const unsigned before = atomic_load_explicit(seen, memory_order_relaxed);
+  const unsigned before = atomic_load_explicit(&signals[slot], memory_order_relaxed);
   if (pthread_mutex_unlock(mutex) != 0)
     return real_timedwait(cond, mutex, deadline); /* it has the right error */
   const int64_t end = now_ns() + spin_ns;
   int signalled = 0;
   do {
     relax();
-    signalled = atomic_load_explicit(seen, memory_order_relaxed) != before;
+    signalled = atomic_load_explicit(&signals[slot], memory_order_relaxed) != before;
   } while (!signalled && now_ns() < end);
-  spun = signalled ? NULL : cond;
-  row = signalled ? row + 1 : 0;
+  row[slot] = signalled ? (unsigned char)(row[slot] + 1) : longest_row;
   return pthread_mutex_lock(mutex);
 }
 
 int pthread_cond_signal(pthread_cond_t* cond) {
   pthread_once(&once, set_up);
-  atomic_fetch_add_explicit(signals_of(cond), 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&signals[slot_of(cond)], 1, memory_order_relaxed);
   return real_signal(cond);
 }
 
 int pthread_cond_broadcast(pthread_cond_t* cond) {
   pthread_once(&once, set_up);
-  atomic_fetch_add_explicit(signals_of(cond), 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&signals[slot_of(cond)], 1, memory_order_relaxed);
   return real_broadcast(cond);
 }

@@ -6,7 +6,7 @@ import argparse
 
 from moored.cli import bench_attach
 
-HELP = "Compare ways into Python, side by side in one run"
+HELP = "compare ways into Python, side by side in one run"
 
 BENCHES = {"attach": bench_attach}
 

@@ -13,7 +13,7 @@ from moored.cli.lab_cost import check_outputs, check_rounds, not_built
 from moored.lab.rounds import Samples, measure, quiet_cpu, spread
 from moored.report import document, progress, table
 
-HELP = "What each way into Python costs, from a native thread, against CPython's own calls"
+HELP = "what each way into Python costs, from a native thread, against CPython's own calls"
 
 RAW = "raw"
 STRICT_MISSED = 4

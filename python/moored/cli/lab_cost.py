@@ -10,7 +10,7 @@ from pathlib import Path
 from moored.cli.errors import NOT_POSSIBLE_HERE, USAGE, CommandError
 from moored.report import document, progress, table
 
-HELP = "Where the price of a temporary thread state comes from: TLS, malloc, the GIL, or what?"
+HELP = "where the price of a temporary thread state comes from: TLS, malloc, the GIL, or what?"
 
 COLUMNS = (
     table.Column("name", "what"),

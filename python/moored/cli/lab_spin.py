@@ -11,7 +11,7 @@ from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
 from moored.cli.lab_cost import check_outputs
 from moored.report import document, progress, table
 
-HELP = "The server's CPU and latency when the GIL spins before it blocks"
+HELP = "the server's CPU and latency when the GIL spins before it blocks"
 
 COLUMNS = (
     table.Column("scenario", "scenario"),

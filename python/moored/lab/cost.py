@@ -59,6 +59,7 @@ MEASURED = (
     Operation("kept_locals", "kept state + thread-locals"),
 )
 
+CHUNK = Part("chunk_touched", "the data-stack chunk", since=(3, 11))
 # Disjoint, so that the shares add up. `state_code` and `rest` are what is left over: see slices().
 PARTS = (
     Part("tls_python", "TLS"),
@@ -66,7 +67,7 @@ PARTS = (
     Part("gettid", "the gettid system call", since=(3, 11), in_new=True),
     Part("stack_bounds", "the stack bounds", since=(3, 14)),
     Part("state_code", "the state's set-up and clearing"),
-    Part("chunk_touched", "the data-stack chunk", since=(3, 11)),
+    CHUNK,
     Part("gil", "the GIL"),
     Part("call", "the Python call"),
     Part("rest", "the rest"),
@@ -123,7 +124,7 @@ class Result:
                 "key": f"share_{piece.part.key}",
                 "ns_median": None if piece.ns is None else round(piece.ns, 2),
                 "share": None if piece.share is None else round(piece.share, 4),
-                "note": _why_absent(piece.part),
+                "note": why_absent(piece.part),
             }
             for piece in self.slices()
         ]
@@ -137,19 +138,22 @@ class Result:
         names = {part.key: part.name for part in PARTS}
         largest = max(shares, key=lambda key: shares[key])
         guessed = ", ".join(f"{names[key]} {shares[key]:.1%}" for key in GUESSES)
-        answer = (
-            f"So it is {names[largest]}"
-            if largest in GUESSES
-            else f"So it is none of the three: the largest part is {names[largest]}"
-        )
+        if shares[largest] < 0.5:
+            answer = "No part stands out: the largest is"
+        elif largest in GUESSES:
+            answer = "So it is"
+        else:
+            answer = "So it is none of these three but"
+        missing = "" if CHUNK.is_here else f", and {CHUNK.name} is {why_absent(CHUNK)}"
         return (
             f"On CPython {platform.python_version()} a temporary state with a Python frame costs "
             f"{readable_ns(whole)}, {ratio:.1f} x a kept one. Of that: {guessed}. "
-            f"{answer}, with {shares[largest]:.1%}."
+            f"{answer} {names[largest]}, {shares[largest]:.1%}{missing}."
         )
 
 
-def _why_absent(part: Part) -> str:
+def why_absent(part: Part) -> str:
+    """Say why a part has no share here; empty when it has one."""
     if part.is_here:
         return ""
     return f"no part of it: new in CPython {part.since[0]}.{part.since[1]}"

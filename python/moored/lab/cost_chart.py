@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from moored.lab.cost import KEPT, MEASURED, WHOLE, Result, readable_ns
+from moored.lab.cost import KEPT, MEASURED, WHOLE, Result, readable_ns, why_absent
 
 INK = "#333333"
 PART = "#8fa3b5"
-PARTS_MAX = "#c0504d"
+STANDS_OUT = "#c0504d"
 WHOLES = "#4f6d8a"
 WHOLE_KEYS = ("temporary_no_call", WHOLE, "temporary_locals", KEPT, "kept_locals")
 
@@ -40,14 +40,16 @@ def draw(result: Result, python: str, folder: Path) -> list[Path]:
 
 
 def _draw_shares(axes: Any, result: Result, whole: str) -> None:
-    slices = [piece for piece in result.slices() if piece.share is not None]
-    slices.sort(key=lambda piece: piece.share or 0.0)
+    slices = sorted(result.slices(), key=lambda piece: piece.share or 0.0)
     values = [100 * (piece.share or 0.0) for piece in slices]
-    colours = [PART] * (len(slices) - 1) + [PARTS_MAX]
-    axes.barh([piece.part.name for piece in slices], values, color=colours)
+    axes.barh(
+        [piece.part.name for piece in slices],
+        values,
+        color=[STANDS_OUT if value >= 50 else PART for value in values],
+    )
     for at, piece in enumerate(slices):
-        label = f" {values[at]:.1f} %  ({readable_ns(piece.ns or 0.0)})"
-        axes.text(values[at], at, label, va="center", color=INK, fontsize=9)
+        label = why_absent(piece.part) or f"{values[at]:.1f} %  ({readable_ns(piece.ns or 0.0)})"
+        axes.text(values[at], at, f" {label}", va="center", color=INK, fontsize=9)
     axes.set_title(f"Share of each part in those {whole}", loc="left", fontsize=11)
     axes.set_xlim(0, max(values) * 1.25)
     _bare(axes)

@@ -1,0 +1,81 @@
+"""moored bench attach: every way has a row, goals are judged by the figures."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from moored.cli import bench_attach
+from moored.lab.rounds import Samples
+
+_cost = pytest.importorskip("moored._cost", reason="the lab is not built")
+
+
+def _bench_attach(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "moored", "bench", "attach", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_way_has_a_row_with_a_ratio_or_a_reason(tmp_path):
+    path = tmp_path / "attach.json"
+    done = _bench_attach("--rounds", "3", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(path.read_text())
+    assert {"moored", "python", "machine", "command", "rows", "goals"} <= set(document)
+    rows = {row["key"]: row for row in document["rows"]}
+    assert list(rows) == list(bench_attach.NAMES)
+    for row in rows.values():
+        if "ns_median" in row:
+            assert row["ns_median"] >= row["ns_min"] > 0
+            assert row["ratio"] > 0
+        else:
+            assert row["note"].startswith("refused: ")
+    assert rows["raw"]["ratio"] == 1
+    for key in ("moored_kept", "ensure", "keep_thread_ensure", "moored_nested_alone"):
+        assert "ns_median" in rows[key], rows[key]["note"]
+
+
+def test_strict_exits_4_exactly_when_a_goal_is_missed(tmp_path):
+    path = tmp_path / "attach.json"
+    done = _bench_attach("--rounds", "3", "--strict", "--json", str(path))
+    met = [goal["met"] for goal in json.loads(path.read_text())["goals"]]
+    assert done.returncode == (0 if all(met) else 4), done.stderr
+    assert len(met) == (3 if sys.version_info >= (3, 11) else 2)
+
+
+def _samples(**ns: float) -> dict[str, Samples]:
+    return {key: Samples([one], [0.0]) for key, one in ns.items()}
+
+
+def test_goals_are_judged_by_the_figures():
+    good = _samples(raw=100.0, moored_kept=115.0, moored_nested_alone=10.0, ensure=5750.0)
+    assert all(goal.met for goal in bench_attach.goals(good))
+    bad = _samples(raw=100.0, moored_kept=115.1, moored_nested_alone=10.1, ensure=5000.0)
+    assert not any(goal.met for goal in bench_attach.goals(bad))
+    assert all(str(goal).startswith("missed: ") for goal in bench_attach.goals(bad))
+
+
+def test_a_callback_that_raises_is_an_error_and_hangs_nothing(capfd):
+    def raises() -> None:
+        raise ValueError("on purpose")
+
+    with pytest.raises(RuntimeError, match="callback raised"):
+        _cost.entries(raises, -1)
+    assert "on purpose" in capfd.readouterr().err
+    assert _cost.entries(lambda: None, -1).round()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--rounds", "0"], "--rounds 0"), (["--json", "/no/such/place/a.json"], "/no/such/place")],
+)
+def test_bad_input_is_one_line_and_exit_2(words, said):
+    done = _bench_attach(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,113 @@
+"""moored lab cost: all rows are there, the shares are shares, bad input is one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from moored.lab import cost
+from moored.lab.rounds import Samples
+
+pytest.importorskip("moored._cost", reason="the lab is not built")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return cost.run(rounds=3)
+
+
+def _lab_cost(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "moored", "lab", "cost", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_operation_has_a_row_with_positive_figures(measured):
+    rows = {row["key"]: row for row in measured.rows() if "share" not in row}
+    assert list(rows) == [operation.key for operation in cost.MEASURED]
+    for row in rows.values():
+        assert 0 < row["ns_min"] <= row["ns_median"]
+        assert row["ns_p10"] <= row["ns_median"] <= row["ns_p90"]
+
+
+def test_the_shares_are_shares(measured):
+    slices = measured.slices()
+    shares = [piece.share for piece in slices if piece.share is not None]
+    assert all(0 <= share <= 1 for share in shares)
+    assert sum(shares) == pytest.approx(1)
+    assert [piece.part for piece in slices] == list(cost.PARTS)
+
+
+def test_a_part_that_this_cpython_lacks_has_no_share_and_says_why(measured):
+    rows = {row["key"]: row for row in measured.rows() if "share" in row}
+    for part in cost.PARTS:
+        row = rows[f"share_{part.key}"]
+        assert (row["share"] is not None) == part.is_here
+        assert bool(row["note"]) == (not part.is_here)
+
+
+def test_the_chunk_is_there_from_311_on(measured):
+    """A page fault for every temporary state with a frame is the chunk's first touch."""
+    faults = {key: samples.as_row()["page_faults"] for key, samples in measured.samples.items()}
+    assert (faults["temporary"] > 0.9) == (sys.version_info >= (3, 11))
+    assert faults["temporary_no_call"] < 0.1
+    assert faults["kept"] < 0.1
+
+
+def _result(**ns: float) -> cost.Result:
+    samples = {operation.key: Samples([10.0], [0.0]) for operation in cost.MEASURED}
+    return cost.Result(samples | {key: Samples([one], [0.0]) for key, one in ns.items()}, 300)
+
+
+def test_parts_that_add_up_to_more_than_the_whole_are_still_shares():
+    slices = _result(temporary=100.0, gil=90.0, tls_python=90.0).slices()
+    assert sum(piece.share for piece in slices if piece.share is not None) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("ns", "said"),
+    [
+        ({"temporary": 1000.0, "tls_python": 900.0}, "So it is TLS"),
+        ({"temporary": 1000.0, "gil": 900.0}, "So it is the GIL"),
+        ({"temporary": 1000.0, "call": 900.0}, "So it is none of these three but the Python call"),
+        ({"temporary": 70.0}, "No part stands out"),
+    ],
+)
+def test_the_verdict_follows_the_figures(ns, said):
+    assert said in _result(**ns).verdict()
+
+
+def test_the_command_prints_the_tables_and_writes_the_json(tmp_path):
+    path = tmp_path / "cost.json"
+    done = _lab_cost("--rounds", "2", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "data-stack chunk" in done.stdout
+    document = json.loads(path.read_text())
+    assert {"moored", "python", "machine", "command", "rows"} <= set(document)
+    assert len(document["rows"]) == len(cost.MEASURED) + len(cost.PARTS)
+
+
+def test_the_chart_is_drawn_twice(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = _lab_cost("--rounds", "2", "--out", str(tmp_path / "charts"))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "charts").iterdir()} == {"cost.png", "cost.svg"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "--rounds 0"),
+        (["--json", "/no/such/place/cost.json"], "/no/such/place"),
+        (["--out", "/dev/null/charts"], "/dev/null/charts"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(words, said):
+    done = _lab_cost(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
