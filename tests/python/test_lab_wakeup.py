@@ -1,0 +1,498 @@
+"""`moored lab wakeup`: sampling, the arithmetic of phases, every error, and the real experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moored.cli import main
+from moored.lab import process
+from moored.lab.calibration import next_handler_us
+from moored.lab.cpus import places, staying_on
+from moored.lab.findings import findings
+from moored.lab.options import MODES, BadOption, Options, modes_in
+from moored.lab.phases import Phase, rows_of
+from moored.lab.process import LabMissing, load_sender
+from moored.lab.sampling import ProcessGone, Sample, Sampler, ThreadUse, Usage, read_sample, usage
+from moored.lab.wakeup import Result, run
+
+MAIN, IO = 100, 101
+
+
+# Options
+
+
+def test_defaults_visit_every_mode_and_compare_with_poll15() -> None:
+    assert Options().modes == MODES
+    assert Options().reference == "poll15"
+    assert Options(modes=("kept", "poll1", "poll5")).reference == "poll5"
+    assert Options(modes=("kept",)).reference is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modes": ()}, "--modes is empty"),
+        ({"modes": ("keptt",)}, "unknown mode 'keptt': did you mean 'kept'?"),
+        ({"modes": ("kept", "kept")}, "names kept twice"),
+        ({"rate": 0}, "--rate 0 is not possible"),
+        ({"rate": -1}, "--rate -1"),
+        ({"rate": float("nan")}, "--rate nan"),
+        ({"seconds": 0}, "--seconds 0"),
+        ({"threads": 0}, "--threads 0"),
+        ({"repeat": 0}, "--repeat 0"),
+        ({"connections": 0}, "--connections 0"),
+        ({"handler_us": -1}, "--handler-us -1"),
+        ({"main_busy": 101}, "--main-busy 101"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_bad_options_say_which(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        Options(**changes)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_modes_are_read_with_commas_or_spaces() -> None:
+    assert modes_in("kept, poll1  wake") == ("kept", "poll1", "wake")
+
+
+# Sampling
+
+
+BUSY_CHILD = """
+import os, threading, time
+def burn():
+    while time.thread_time() < 0.1:
+        pass
+    for _ in range(10):
+        time.sleep(0.001)
+thread = threading.Thread(target=lambda: (burn(), hold.wait()))
+hold = threading.Event()
+bytearray(1 << 20)
+thread.start()
+while time.thread_time() < 0.05:
+    pass
+print("before", flush=True); input()
+while time.thread_time() < 0.2:
+    pass
+print("after", flush=True); input()
+hold.set()
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY_CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        yield started
+        started.kill()
+
+
+def said(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def allow(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
+def test_a_real_process_is_sampled_thread_by_thread(child: subprocess.Popen[str]) -> None:
+    assert said(child) == "before"
+    first = read_sample(child.pid)
+    allow(child)
+    assert said(child) == "after"
+    second = read_sample(child.pid)
+    assert set(first.threads) == set(second.threads)
+    assert len(first.threads) == 2
+    assert first.threads[child.pid].page_faults > 0
+    used = second.threads[child.pid].since(first.threads[child.pid])
+    # The child's own clock says that main worked at least 0.2 s in all.
+    assert second.threads[child.pid].cpu_ns > 190e6
+    assert used.cpu_ns > 0
+    between = usage([first, second], child.pid)
+    assert between is not None
+    assert between.main_cpu_percent > 0
+
+
+def test_a_process_that_is_gone_is_an_error() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+        with pytest.raises(ProcessGone, match=str(ended.pid)):
+            read_sample(ended.pid)
+
+
+def test_the_sampler_takes_its_steps_and_looks_after_each() -> None:
+    sampler, looks = Sampler(os.getpid(), interval_s=0.01), []
+    assert sampler.take() == 0
+    sampler.watch(0.05, lambda: looks.append(len(sampler.samples)))
+    assert looks == [2, 3, 4, 5, 6]
+
+
+def sample(at_s: float, **cpu_ms: float) -> Sample:
+    tids = {"main": MAIN, "io": IO, "late": 102}
+    return Sample(
+        int(at_s * 1e9),
+        {tids[name]: ThreadUse(int(ms * 1e6), int(ms), int(2 * ms)) for name, ms in cpu_ms.items()},
+    )
+
+
+def test_usage_of_known_samples() -> None:
+    used = usage([sample(1, main=100, io=50), sample(2, main=500, io=150)], MAIN)
+    assert used == Usage(1.0, 40.0, 10.0, context_switches_per_s=1000, page_faults_per_s=500)
+    assert used.process_cpu_percent == 50.0
+
+
+def test_a_thread_that_is_born_or_ends_in_between_counts() -> None:
+    used = usage(
+        [sample(0, main=0, io=0), sample(1, main=0, io=100, late=20), sample(2, main=0, late=30)],
+        MAIN,
+    )
+    assert used is not None
+    assert used.others_cpu_percent == pytest.approx((100 + 20 + 10) / 2000 * 100)
+
+
+def test_usage_needs_two_samples() -> None:
+    assert usage([], MAIN) is None
+    assert usage([sample(1, main=1)], MAIN) is None
+
+
+# Phases and findings
+
+
+def phase(turn: int, mode: str, main: float, others: float, before: int, after: int) -> Phase:
+    return Phase(
+        turn,
+        mode,
+        switched_ns=0,
+        before={"delivered": before} if before else {},
+        after={"delivered": after, "lost": after // 100, "refused": 0, "entries": after},
+        usage=Usage(1.0, main, others, 10.0, 20.0),
+        latency={"p50_us": 10.0 * turn, "p99_us": 100.0 * turn},
+    )
+
+
+def test_rows_are_medians_of_rounds_and_sums_of_events() -> None:
+    phases = [
+        phase(1, "poll15", 30, 10, 0, 50),
+        phase(1, "kept", 0, 41, 50, 100),
+        phase(2, "poll15", 34, 12, 100, 150),
+        phase(2, "kept", 0, 43, 150, 200),
+        phase(3, "poll15", 38, 20, 200, 250),
+        phase(3, "kept", 0, 60, 250, 300),
+    ]
+    poll, kept = rows_of(phases, ("poll15", "wake", "kept"), "poll15")
+    assert (poll["mode"], kept["mode"]) == ("poll15", "kept")
+    assert kept["rounds"] == 3
+    assert (poll["process_cpu_percent"], poll["main_cpu_percent"]) == (46, 34)
+    assert (poll["process_cpu_percent_min"], poll["process_cpu_percent_max"]) == (40, 58)
+    # Against the poll of the same round: +1, -3, +2.
+    assert kept["change_points"] == 1
+    assert (kept["change_points_min"], kept["change_points_max"]) == (-3, 2)
+    assert poll["change_points"] == 0
+    assert (kept["latency_p50_us"], kept["latency_p99_us"]) == (20, 200)
+    assert poll["delivered"] + kept["delivered"] == 300
+    assert kept["delivered"] == 150
+
+
+def test_rows_of_a_phase_that_was_cut_short_have_no_numbers() -> None:
+    cut = Phase(1, "kept", 0, before={}, after={"delivered": 5})
+    (row,) = rows_of([cut], ("kept",), None)
+    assert row["delivered"] == 5
+    assert row["process_cpu_percent"] is None
+    assert row["change_points"] is None
+
+
+def row(
+    mode: str, process_cpu: float, change: float, p50: float, lost: int = 0
+) -> dict[str, object]:
+    return {
+        "mode": mode, "rounds": 1, "process_cpu_percent": process_cpu, "change_points": change,
+        "latency_p50_us": p50, "delivered": 90, "lost": lost, "refused": 0,
+    }  # fmt: skip
+
+
+def test_findings_are_computed_from_the_rows() -> None:
+    rows = [
+        row("poll15", 30.0, 0.0, 6500),
+        row("temporary", 44.2, 14.2, 150),
+        row("kept", 29.0, -1.0, 130, lost=10),
+    ]
+    assert findings(rows, "poll15") == [
+        "Process CPU against poll15: temporary adds 14.2 points, kept saves 1.0 points.",
+        "Kept uses 0.66 times the process CPU of temporary; "
+        "its median latency is 130 us, that of poll15 6.5 ms.",
+        "Did not keep up at this rate: kept (10 of 100 events not delivered).",
+    ]
+    assert findings(rows[2:], None)[0].startswith("No poll mode was measured")
+    assert findings([], None)
+
+
+def test_calibration_follows_the_line_and_takes_no_wild_step() -> None:
+    # main = 5 + 0.5 * us: through zero first, then exactly.
+    first = next_handler_us([(20.0, 15.0)], 40.0)
+    assert next_handler_us([(20.0, 15.0), (first, 5 + 0.5 * first)], 40.0) == pytest.approx(70.0)
+    assert next_handler_us([(20.0, 0.0)], 40.0) == 80.0
+    assert next_handler_us([(20.0, 15.0), (40.0, 15.01)], 40.0) == 80.0
+
+
+# The CPUs
+
+
+def test_with_two_cpus_or_more_server_and_sender_are_apart() -> None:
+    before = os.sched_getaffinity(0)
+    where = places(pin=True)
+    if len(before) > 1:
+        assert where.server
+        assert not set(where.server) & set(where.others)
+        assert "CPU" in str(where)
+    with staying_on(where.others):
+        if where.others:
+            assert os.sched_getaffinity(0) == set(where.others)
+    assert os.sched_getaffinity(0) == before
+    assert str(places(pin=False)) == "server and load sender not pinned"
+
+
+# The controller against processes that misbehave on order
+
+
+SERVER = """#!{python}
+import json, os, signal, sys, time
+trouble, after = os.environ.get("TROUBLE", ""), int(os.environ.get("AFTER", "0"))
+def say(**message): print(json.dumps(message), flush=True)
+if trouble == "start": sys.exit("the port is taken")
+if trouble == "missing": sys.exit("No module named 'moored.lab'")
+if trouble == "garbage": print("what", flush=True)
+delivered = 0
+def counters():
+    return dict(received=delivered, delivered=delivered, lost=0, refused=0, queued=0, entries=0)
+latency = dict(count=1, mean_us=1.0, p50_us=1.0, p90_us=1.0, p99_us=2.0, max_us=3.0)
+say(event="ready", port=1, pid=os.getpid(), main_tid=os.getpid(), io_tids=[], handler_us=1.0,
+    handler_us_asked=1.0, handler_loops=1, python="3.99.0", modes=os.environ["MODES"].split())
+for number, line in enumerate(sys.stdin, 1):
+    order = json.loads(line)
+    if number == after:
+        if trouble == "die": print("Fatal Python error", file=sys.stderr); os.abort()
+        if trouble == "error": say(event="error", message="not now"); continue
+        if trouble == "interrupt": os.kill(os.getppid(), signal.SIGINT)
+    if order["do"] == "stop": break
+    delivered += 10
+    say(event=order["do"], mode=order.get("mode"), monotonic_ns=time.monotonic_ns(),
+        counters=counters(), latency=latency)
+delivered = int(os.environ.get("DELIVERED", "1000"))
+say(event="stopped", counters=counters(), latency=latency, states={{}})
+"""
+
+SENDER = """#!{python}
+import json, os, signal, sys
+ended = []
+signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print(json.dumps(dict(event="started", monotonic_ns=1)), flush=True)
+if os.environ.get("TROUBLE") == "sender": sys.exit("connection refused")
+signal.sigwait([signal.SIGTERM])
+print(json.dumps(dict(event="done", sent=1000, sent_late_p99_us=5.0)), flush=True)
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the arguments of a short run against a fake server and a fake sender."""
+    made = {}
+    for name, text in (("server", SERVER), ("sender", SENDER)):
+        made[name] = tmp_path / name
+        made[name].write_text(text.format(python=sys.executable))
+        made[name].chmod(made[name].stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(process, "load_sender", lambda: made["sender"])
+    monkeypatch.setattr("moored.lab.wakeup.load_sender", lambda: made["sender"])
+    monkeypatch.setenv("MODES", " ".join(MODES))
+    monkeypatch.chdir(tmp_path)
+    return [
+        "lab", "wakeup", "--python", str(made["server"]), "--seconds", "0.05", "--repeat", "2",
+        "--handler-us", "1", "--modes", "poll15,kept", "--no-chart",
+    ]  # fmt: skip
+
+
+def test_a_good_run_ends_with_0(fakes: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*fakes, "--json", "result.json"]) == 0
+    out = capsys.readouterr().out
+    assert "1,000 delivered + 0 lost + 0 refused = 1,000 sent" in out
+    document = json.loads(Path("result.json").read_text())
+    assert document["python"] == "3.99.0"
+    assert [row["mode"] for row in document["rows"]] == ["poll15", "kept"]
+    assert sum(row["delivered"] for row in document["rows"]) == 1000
+    assert len(document["switches"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("trouble", "after", "code", "words"),
+    [
+        ("start", 0, 1, "the server died (exit code 1); its last lines on stderr:\n  the port is"),
+        ("missing", 0, 3, "install moored with its lab"),
+        ("garbage", 0, 1, "said what is not the protocol: what"),
+        ("die", 3, 1, "the server died (signal SIGABRT); its last lines on stderr:\n  Fatal"),
+        ("error", 2, 1, "the server refused: not now"),
+        ("sender", 0, 1, "the load sender died (exit code 1)"),
+    ],
+)
+def test_trouble_has_its_exit_code_and_its_words(
+    fakes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trouble: str,
+    after: int,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setenv("TROUBLE", trouble)
+    monkeypatch.setenv("AFTER", str(after))
+    assert main(fakes) == code
+    assert words in capsys.readouterr().err
+
+
+def test_events_that_do_not_add_up_fail_the_run(
+    fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DELIVERED", "998")
+    assert main(fakes) == 1
+    shown = capsys.readouterr()
+    assert "998 delivered + 0 lost + 0 refused != 1,000 sent" in shown.out
+    assert "the events do not add up" in shown.err
+
+
+def test_ctrl_c_ends_both_processes_and_shows_what_there_is(
+    fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TROUBLE", "interrupt")
+    monkeypatch.setenv("AFTER", "5")
+    assert main(fakes) == 130
+    shown = capsys.readouterr()
+    assert "poll15" in shown.out
+    assert "interrupted" in shown.err
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_server_that_lacks_a_mode_is_another_version(
+    fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODES", "poll15 null")
+    assert main(fakes) == 3
+    assert "the server does not know kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--modes", "kept,polll"], 2, "unknown mode 'polll'"),
+        (["--rate", "0"], 2, "--rate 0 is not possible"),
+        (["--json", "none/x.json"], 2, "there is no directory none"),
+        (["--out", "none/out"], 2, "there is no directory none"),
+        (["--python", "/none/python", "--no-chart"], 3, "cannot start the server"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    fakes: list[str],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert main([*fakes[:-1], *words]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_picture_without_matplotlib_is_refused_before_the_run(
+    fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(fakes[:-1]) == 3
+    assert "pip install 'moored[tools]'" in capsys.readouterr().err
+    assert main(fakes) == 0
+
+
+# The real thing
+
+
+@pytest.fixture(scope="module")
+def lab() -> None:
+    try:
+        load_sender()
+    except LabMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def real(lab: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """Run every mode once, as a user does, and return the folder, the exit code and stdout."""
+    folder = tmp_path_factory.mktemp("wakeup")
+    words = ["lab", "wakeup", "--seconds", "0.4", "--repeat", "1", "--rate", "2000"]
+    words += ["--handler-us", "20", "--json", str(folder / "result.json")]
+    words += ["--out", str(folder / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "moored", *words], capture_output=True, text=True, timeout=120
+    )
+    return folder, done.returncode, done.stdout + done.stderr
+
+
+def test_real_run_accounts_for_every_event(real: tuple[Path, int, str]) -> None:
+    folder, code, output = real
+    assert code == 0, output
+    events = json.loads((folder / "result.json").read_text())["events"]
+    assert events["sent"] > 0
+    assert events["delivered"] + events["lost"] + events["refused"] == events["sent"]
+    assert events["received"] == events["sent"]
+
+
+def test_real_run_has_every_row_and_every_sample(real: tuple[Path, int, str]) -> None:
+    folder, _, output = real
+    document = json.loads((folder / "result.json").read_text())
+    assert [row["mode"] for row in document["rows"]] == list(MODES)
+    for row in document["rows"]:
+        assert row["mode"] in output
+        assert row["delivered"] > 0
+        assert row["process_cpu_percent"] > 0
+    assert {sample["mode"] for sample in document["samples"]} == set(MODES)
+    assert document["switches"][-1]["mode"] == MODES[-1]
+    assert sum(row["delivered"] for row in document["rows"]) == document["events"]["delivered"]
+
+
+def test_real_run_draws_its_picture(real: tuple[Path, int, str]) -> None:
+    pytest.importorskip("matplotlib")
+    folder, _, output = real
+    kinds = sorted(path.suffix for path in (folder / "out").iterdir())
+    assert kinds == [".png", ".svg"], output
+    assert all(path.stat().st_size > 1000 for path in (folder / "out").iterdir())
+
+
+def test_switching_under_load_again_and_again_loses_nothing(lab: None) -> None:
+    result: Result = run(
+        Options(seconds=0.05, repeat=3, rate=3000, handler_us=5, threads=2, main_busy=10)
+    )
+    assert result.imbalance is None
+    assert result.counters["lost"] == result.counters["refused"] == 0
+    assert len(result.phases) == 3 * len(MODES)
+
+
+def test_calibration_picks_a_handler(lab: None) -> None:
+    result = run(Options(modes=("poll15",), seconds=0.2, repeat=1, rate=1000))
+    assert result.handler_picked
+    assert 0 < result.handler_us <= 400
+    assert result.imbalance is None
