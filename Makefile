@@ -26,12 +26,13 @@ lint: build ## Check style and types; changes nothing
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
-	clang-format --dry-run -Werror $(CPP)
+	$(VENV)/mypy --strict tools
+	$(VENV)/clang-format --dry-run -Werror $(CPP)
 
 format: build ## Bring all sources into the house style
 	$(VENV)/ruff format
 	$(VENV)/ruff check --fix
-	clang-format -i $(CPP)
+	$(VENV)/clang-format -i $(CPP)
 
 sid: setup ## Make .sid, a Debian sid folder with Python 3.13 and later, for make test (needs root)
 	@sh tools/sid.sh

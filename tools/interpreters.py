@@ -73,7 +73,7 @@ class Interpreter:
         return ""
 
     def command(self, *words: str | Path) -> list[str]:
-        """The command line that runs these words in the system that the interpreter lives in."""
+        """Return the command line that runs these words in the interpreter's own system."""
         inside = ["sh", str(INSIDE), str(self.root), str(CHECKOUT)] if self.root else []
         return inside + [str(word) for word in words]
 
@@ -95,7 +95,7 @@ def probe(executable: str, root: Path | None = None) -> Interpreter | None:
 
 
 def sid_folder() -> Path | None:
-    """The Debian sid system that `make sid` made, or the one that MOORED_SID names."""
+    """Return the Debian sid that `make sid` made, or the one that MOORED_SID names."""
     folder = Path(os.environ.get("MOORED_SID") or CHECKOUT / ".sid")
     return folder if (folder / "usr" / "bin").is_dir() and os.geteuid() == 0 else None
 
@@ -103,16 +103,14 @@ def sid_folder() -> Path | None:
 def candidates() -> list[tuple[str, Path | None]]:
     """Every executable worth asking, the default one first."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [(shutil.which("python3") or sys.executable, None)]
+    found: list[tuple[str, Path | None]] = [(shutil.which("python3") or sys.executable, None)]
     found += [(str(path), None) for path in sorted(pyenv.glob("3.*/bin/python"))]
     found += [(f"/usr/bin/python{series}", None) for series in SERIES]
     found += [(path, None) for series in SERIES if (path := shutil.which(f"python{series}"))]
     if sid := sid_folder():
         found += [(f"/usr/bin/python{series}", sid) for series in SERIES]
     return [
-        (path, root)
-        for path, root in found
-        if root is None or (root / path.lstrip("/")).exists()
+        (path, root) for path, root in found if root is None or (root / path.lstrip("/")).exists()
     ]
 
 
@@ -132,7 +130,7 @@ def find() -> list[Interpreter]:
 
 
 def missing(found: list[Interpreter]) -> list[str]:
-    """The series of which no interpreter was found."""
+    """Name the series of which no interpreter was found."""
     return [series for series in SERIES if series not in {one.series for one in found}]
 
 

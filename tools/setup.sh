@@ -42,7 +42,6 @@ find_missing() {
   has_header benchmark/benchmark.h || required="$required libbenchmark-dev"
   has wrk || useful="$useful wrk"
   has ccache || useful="$useful ccache"
-  has clang-format || useful="$useful clang-format"
   required=$(echo $(printf '%s\n' $required | sort -u))
 }
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from interpreters import Interpreter, find, missing
 from tally import Tally, read_junit
@@ -54,10 +53,10 @@ def test_python(workspace: Workspace) -> Tally:
     """Run the Python tests against the installed package."""
     report = workspace.build / "pytest.xml"
     report.unlink(missing_ok=True)
-    selection = [] if workspace.default else ["-m", CORE_ONLY]
+    selection: list[str] = [] if workspace.default else ["-m", CORE_ONLY]
     workspace.attempt(
-        *(workspace.python, "-m", "pytest", *selection, f"--junitxml={report}"),
-        *("-p", "no:cacheprovider"),
+        *(workspace.python, "-m", "pytest", "-p", "no:cacheprovider"),
+        *(*selection, f"--junitxml={report}"),
         limit=1200,
     )
     return read_junit(report)
@@ -68,8 +67,11 @@ def run_lab(workspace: Workspace) -> Tally:
     result = workspace.build / "wakeup.json"
     result.unlink(missing_ok=True)
     picture = workspace.build / "wakeup.png"
-    command = [workspace.venv / "bin" / "moored", "lab", "wakeup", *LAB_RUN]
-    status = workspace.attempt(*command, "--json", result, "--picture", picture, limit=300)
+    status = workspace.attempt(
+        *(workspace.venv / "bin" / "moored", "lab", "wakeup", *LAB_RUN),
+        *("--json", result, "--picture", picture),
+        limit=300,
+    )
     modes = len(json.loads(result.read_text())["rows"]) if result.exists() else 0
     return Tally(passed=modes, failed=int(status != 0))
 
@@ -116,14 +118,16 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
 
 def show(outcomes: list[Outcome], not_found: list[str]) -> None:
     """Print the summary table, what was not found, and the closing line."""
-    rows = [("interpreter", "C++ tests", "Python tests", "lab modes", "seconds", "")]
+    rows = [["interpreter", "C++ tests", "Python tests", "lab modes", "seconds", ""]]
     for one in outcomes:
         cells = [tally.cell() for tally in (one.cpp, one.python, one.lab)]
-        rows.append((one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note))
+        rows.append([one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     if not_found:
         print(f"not found: Python {', '.join(not_found)}")
     total = sum((one.total for one in outcomes), Tally())

@@ -1,4 +1,4 @@
-"""One interpreter's workspace: its venv, the package installed in it, its C++ build folder, its log."""
+"""One interpreter's workspace: its venv with the package in it, its build folder, its log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Workspace:
         self.log = self.build / "log.txt"
 
     def environment(self) -> dict[str, str]:
-        """The commands' environment: this venv first on the PATH, Ninja, ccache, all cores."""
+        """Return what commands run with: this venv first on the PATH, Ninja, ccache, all cores."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         env["PATH"] = f"{self.venv / 'bin'}:{env['PATH']}"
         env["VIRTUAL_ENV"] = str(self.venv)
@@ -45,7 +45,7 @@ class Workspace:
         return env
 
     def run(self, *words: str | Path, limit: float, **variables: str) -> None:
-        """Run one command, its output into the log; raise StepFailed when it fails or takes too long."""
+        """Run one command, its output into the log; raise StepFailed when it fails."""
         status = self.attempt(*words, limit=limit, **variables)
         if status != 0:
             raise StepFailed(f"{Path(words[0]).name} {words[1]} ended with {status}")
@@ -77,7 +77,8 @@ class Workspace:
                 os.killpg(process.pid, signal.SIGKILL)
                 if not isinstance(stopped, subprocess.TimeoutExpired):
                     raise
-                raise StepFailed(f"{Path(words[0]).name} {words[1]} took over {limit:.0f} s") from None
+                name = Path(words[0]).name
+                raise StepFailed(f"{name} {words[1]} took over {limit:.0f} s") from None
         print(f"({time.monotonic() - started:.1f} s, exit code {status})", file=log)
         return status
 
@@ -113,7 +114,7 @@ class Workspace:
         return folder
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 

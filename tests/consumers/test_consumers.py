@@ -1,4 +1,4 @@
-"""Builds small real programs against the installed moored, each as its users would, and runs them."""
+"""Builds small real programs against the installed moored, as its users would, and runs them."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def prefix(tmp_path: Path) -> str:
 def test_program_that_embeds_python(
     installed: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    build_with_cmake(
-        HERE / "find_package", tmp_path / "build", request.getfixturevalue(installed)
-    )
+    build_with_cmake(HERE / "find_package", tmp_path / "build", request.getfixturevalue(installed))
     said = run(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=60)
     assert said == "moored\n"
 
@@ -99,9 +97,7 @@ def test_pybind11_module(wheel: str, tmp_path: Path) -> None:
 @needs_cmake
 def test_nanobind_module(wheel: str, tmp_path: Path) -> None:
     nanobind = pytest.importorskip("nanobind")
-    build_with_cmake(
-        HERE / "nanobind", tmp_path, wheel, f"-Dnanobind_DIR={nanobind.cmake_dir()}"
-    )
+    build_with_cmake(HERE / "nanobind", tmp_path, wheel, f"-Dnanobind_DIR={nanobind.cmake_dir()}")
     visit(tmp_path)
 
 

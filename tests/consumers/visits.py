@@ -1,4 +1,4 @@
-"""Checks a consumer's module: its native thread is one thread, and has one thread state, to Python."""
+"""Checks a consumer's module: to Python, its thread is one thread with one thread state."""
 
 import importlib
 import sys

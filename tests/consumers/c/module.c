@@ -60,8 +60,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "consumer", .m_size = -1, .m_methods = methods};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "consumer", .m_size = -1,
+                                 .m_methods = methods};
 
 PyMODINIT_FUNC PyInit_consumer(void) {
   if (moored_open() != MOORED_OK) return NULL;

@@ -1,4 +1,5 @@
-// A program that embeds Python and calls it from a thread of its own, nesting moored and CPython's own calls.
+// A program that embeds Python and calls it from a thread of its own, nesting moored and CPython's
+// own calls.
 #include <moored/moored.hpp>
 
 #include <cstdio>
@@ -8,7 +9,9 @@ namespace {
 
 constexpr int rounds = 5;
 
-void call_python() { PyRun_SimpleString("note()"); }
+void call_python() {
+  PyRun_SimpleString("note()");
+}
 
 void nest_both_ways() {
   for (int i = 0; i < rounds; ++i) {
