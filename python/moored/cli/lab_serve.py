@@ -31,16 +31,15 @@ def run(args: argparse.Namespace) -> int:
         process.check_server_arguments(args)
         options = process.server_options(args, port, http)
         work = process.prepare(args)
-        with signal_descriptor() as signals:
-            server = RunningServer(options, work.handle, [signals])
+        with (
+            signal_descriptor() as signals,
+            RunningServer(options, work.handle, [signals]) as server,
+        ):
             _talk(
                 f"serving {'HTTP' if http else 'frames'} on 127.0.0.1:{server.port}, mode "
                 f"{args.mode}, a handler of {work.measured_us:.1f} us; Ctrl-C stops"
             )
-            try:
-                server.serve()
-            finally:
-                server.stop(patience_s=0)
+            server.serve()
     except paths.NotBuilt as error:
         raise CommandError(str(error), NOT_POSSIBLE_HERE) from error
     except ValueError as error:

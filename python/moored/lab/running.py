@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import signal
@@ -33,7 +34,10 @@ class ServerOptions:
 
 
 class RunningServer:
-    """The native server with its main thread; make and use it on the main thread only."""
+    """The native server with its main thread; make and use it on the main thread only.
+
+    It ends by stop(), or at the end of a `with`, or in the worst case before the interpreter does.
+    """
 
     def __init__(
         self, options: ServerOptions, handle: handler.FrameHandler, watched: Sequence[int]
@@ -58,10 +62,19 @@ class RunningServer:
         except BaseException:
             self._loop.close()
             raise
+        # The IO threads must be gone when the interpreter goes, however it came to that.
+        self._end_threads = self._native.stop
+        atexit.register(self._end_threads)
         self.mode = options.mode
         self._loop.add_reader(self._native.wake_fd, self._native.drain)
         for fd in self._watched:
             self._loop.add_reader(fd, self._on_watched)
+
+    def __enter__(self) -> RunningServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(patience_s=0)
 
     @property
     def port(self) -> int:
@@ -102,7 +115,12 @@ class RunningServer:
         return ended
 
     def stop(self, patience_s: float) -> None:
-        """Take no new connection, let the clients finish in that time, deliver, and end."""
+        """Take no new connection, let the clients finish in that time, deliver, and end.
+
+        A second stop does nothing.
+        """
+        if self._loop.is_closed():
+            return
         self._native.watch_nothing()
         while self._watched:
             self._loop.remove_reader(self._watched.pop())
@@ -111,9 +129,10 @@ class RunningServer:
         while self._native.connections and monotonic_ns() < patience_ends:
             self.serve(monotonic_ns() + STOPPING_TURN_NS)
         self._deliver_rest()  # requests that wait for an answer get it while they can
-        self._native.stop()
+        self._end_threads()
         self._deliver_rest()
         self._loop.close()
+        atexit.unregister(self._end_threads)
 
     def _deliver_rest(self) -> None:
         self._native.drain()

@@ -1,0 +1,303 @@
+"""The lab's server under the real load sender: every event is accounted for, in every mode."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("moored._lab", reason="the lab was not built into this installation")
+
+from lab_processes import LIMIT_S, MODES, Sender, Server, accounted
+
+from moored.lab import paths
+
+pytestmark = pytest.mark.lab
+
+
+def run_server(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "moored.lab.server", *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
+    )
+
+
+def run_sender(*options: object) -> subprocess.CompletedProcess[str]:
+    command = [str(paths.load_sender()), *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def run_program(text: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_sent_is_delivered(mode: str, threads: int) -> None:
+    with Server(mode, "--threads", threads) as server:
+        assert len(server.ready["io_tids"]) == threads
+        with Sender(server.port, 4000, 0.5) as sender:
+            sent = sender.done()
+        stopped = server.stop()
+    counters = stopped["counters"]
+    assert sent > 0
+    assert accounted(counters) == sent
+    assert counters["delivered"] == sent
+    assert stopped["latency"]["count"] == sent
+
+
+@pytest.mark.parametrize("mode", ["poll1", "wake", "kept", "borrowed", "asyncio-threadsafe"])
+def test_a_busy_main_thread_loses_nothing(mode: str) -> None:
+    with Server(mode, "--main-busy", 80) as server:
+        with Sender(server.port, 500, 0.5) as sender:
+            sent = sender.done()
+        counters = server.stop()["counters"]
+    assert accounted(counters) == sent == counters["delivered"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_switching_through_all_modes_under_load_loses_nothing(threads: int) -> None:
+    phases = 0
+    with (
+        Server("null", "--threads", threads) as server,
+        Sender(server.port, 5000, LIMIT_S) as sender,
+    ):
+        for mode in [*MODES, *reversed(MODES)]:
+            switched = server.ask(do="mode", mode=mode)
+            assert (switched["event"], switched["mode"]) == ("mode", mode)
+            phases += switched["latency"]["count"]
+            target = switched["counters"]["received"] + 300
+            while server.ask(do="counters")["counters"]["received"] < target:
+                pass
+        sender.signal(signal.SIGTERM)
+        sent = sender.done()
+        stopped = server.stop()
+    counters = stopped["counters"]
+    assert accounted(counters) == sent == counters["delivered"]
+    assert phases + stopped["latency"]["count"] == sent
+
+
+def test_the_end_of_a_kept_state_is_the_switch() -> None:
+    with Server("kept") as server:
+        for mode in ("temporary", "kept", "temporary"):
+            with Sender(server.port, 2000, 0.2) as sender:
+                sender.done()
+            server.ask(do="mode", mode=mode)
+        with Sender(server.port, 2000, 0.2) as sender:
+            in_temporary = sender.done()
+        states = server.stop()["states"]
+    assert states["states_made"] > in_temporary
+    assert states["states_kept"] == 0
+
+
+@pytest.mark.parametrize("mode", ["poll15", "asyncio-threadsafe"])
+def test_a_small_queue_loses_and_counts(mode: str) -> None:
+    with Server(mode, "--queue", 2, "--handler-us", 500) as server:
+        with Sender(server.port, 10_000, 0.5) as sender:
+            sent = sender.done()
+        counters = server.stop()["counters"]
+    assert accounted(counters) == sent
+    assert counters["lost"] > 0
+    assert counters["delivered"] > 0
+
+
+def test_entries_tell_how_often_python_was_entered() -> None:
+    entries = {}
+    for mode in ("null", "poll15", "kept"):
+        with Server(mode) as server:
+            with Sender(server.port, 4000, 0.5) as sender:
+                sent = sender.done()
+            entries[mode] = server.stop()["counters"]["entries"]
+        if mode == "kept":
+            assert entries[mode] == sent
+    assert entries["null"] == 0
+    assert 0 < entries["poll15"] < entries["kept"]
+
+
+def test_the_ready_line_describes_the_server() -> None:
+    with Server("kept", "--handler-us", 50) as server:
+        ready = server.ready
+        server.stop()
+    assert ready["event"] == "ready"
+    assert ready["modes"] == MODES
+    assert ready["pid"] == ready["main_tid"]
+    assert ready["handler_us_asked"] == 50
+    assert ready["handler_loops"] > 0
+    assert ready["handler_us"] > 0
+
+
+def test_a_bad_order_is_answered_and_survived() -> None:
+    with Server("kept") as server:
+        for line in ("not json", "[]", '{"do": "dance"}', '{"do": "mode", "mode": "warp"}', ""):
+            server.tell(line)
+            assert server.hear()["event"] == "error"
+        assert server.ask(do="counters")["mode"] == "kept"
+        server.stop()
+
+
+def test_orders_that_come_in_one_piece_are_answered_one_by_one() -> None:
+    with Server("asyncio-reader") as server:
+        server.tell('{"do": "counters"}\n{"do": "mode", "mode": "kept"}\n{"do": "counters"}')
+        assert [server.hear()["event"] for _ in range(3)] == ["counters", "mode", "counters"]
+        server.stop()
+
+
+@pytest.mark.parametrize("mode", ["kept", "poll15", "asyncio-threadsafe"])
+def test_the_end_of_stdin_stops_the_server(mode: str) -> None:
+    with Server(mode) as server:
+        with Sender(server.port, 1000, 0.1) as sender:
+            sent = sender.done()
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        stopped = server.hear()
+        assert server.exit_code() == 0
+        server.process.stdin = None
+    assert accounted(stopped["counters"]) == sent
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_signal_stops_the_server_even_with_a_client_connected(mode: str, which: int) -> None:
+    with (
+        Server(mode) as server,
+        socket.create_connection(("127.0.0.1", server.port), LIMIT_S) as client,
+    ):
+        client.sendall(bytes(64))
+        while server.ask(do="counters")["counters"]["received"] < 1:
+            pass
+        server.signal(which)
+        assert client.recv(1) == b""
+        assert accounted(server.hear()["counters"]) == 1
+        assert server.exit_code() == 0
+
+
+def test_an_unknown_mode_is_one_line_and_a_usage_error() -> None:
+    done = run_server("--mode", "warp")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "warp" in done.stderr
+    assert "asyncio-reader" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--threads", "0"],
+        ["--main-busy", "101"],
+        ["--queue", "0"],
+        ["--handler-us", "nan"],
+        ["--port", "70000"],
+        ["--cpu", "x"],
+        ["--cpu", "4096"],
+        ["--threads", "two"],
+    ],
+)
+def test_a_bad_option_is_one_line_and_a_usage_error(options: list[str]) -> None:
+    done = run_server("--mode", "kept", *options)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert options[0] in done.stderr
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_server("--mode", "kept", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"moored.lab.server: port {port} is taken: give another one, or 0 for a free one\n"
+    )
+
+
+def test_a_server_in_this_process_leaves_no_thread() -> None:
+    program = """
+import os
+from moored.lab.running import RunningServer, ServerOptions
+with RunningServer(ServerOptions(mode="kept", threads=3), print, []) as server:
+    print(len(os.listdir("/proc/self/task")))
+print(len(os.listdir("/proc/self/task")))
+"""
+    assert run_program(program) == (0, "4\n1\n", "")
+
+
+def test_an_interpreter_that_ends_first_ends_the_server() -> None:
+    program = """
+from moored.lab.running import RunningServer, ServerOptions
+server = RunningServer(ServerOptions(mode="kept", threads=3), print, [])
+print("ends")
+"""
+    code, output, _ = run_program(program)
+    assert (code, output) == (0, "ends\n")
+
+
+def test_the_sender_without_a_server_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    done = run_sender("--port", port, "--rate", 10, "--seconds", 1)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--port"], ["--port", 1, "--rate", -1, "--seconds", 1], ["--warp", 9]]
+)
+def test_the_sender_refuses_bad_options(options: list[object]) -> None:
+    done = run_sender(*options)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_sender_never_skips_and_marks_the_planned_time() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Sender(listener.getsockname()[1], 20_000, 0.3, "--connections", 1) as sender,
+    ):
+        connection, _ = listener.accept()
+        with connection:
+            started_late = connection.recv(64, socket.MSG_WAITALL)
+            received = started_late + b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        sent = sender.done()
+    assert len(received) == 64 * sent
+    frames = [received[at : at + 64] for at in range(0, len(received), 64)]
+    sequences = [int.from_bytes(frame[:8], "little") for frame in frames]
+    planned = [int.from_bytes(frame[8:16], "little") for frame in frames]
+    assert sequences == list(range(sent))
+    assert planned == sorted(planned)
+    assert all(frame[16:] == bytes(48) for frame in frames)
+    assert 0.9 * 0.3e9 < planned[-1] - planned[0] <= 0.3e9
+
+
+def test_the_same_seed_plans_the_same_arrivals() -> None:
+    gaps = []
+    for _ in range(2):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            Sender(listener.getsockname()[1], 1000, 0.1, "--connections", 1) as sender,
+        ):
+            connection, _ = listener.accept()
+            with connection:
+                received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+            sender.done()
+        planned = [
+            int.from_bytes(received[at + 8 : at + 16], "little")
+            for at in range(0, len(received), 64)
+        ]
+        gaps.append([round((later - planned[0]) / 1e3) for later in planned])
+    assert gaps[0][:50] == pytest.approx(gaps[1][:50], abs=1)
+
+
+def test_the_done_line_is_json_even_when_stopped_early() -> None:
+    with Server("kept") as server:
+        with Sender(server.port, 1000, LIMIT_S) as sender:
+            sender.signal(signal.SIGTERM)
+            sent = sender.done()
+        assert accounted(server.stop()["counters"]) == sent
+        json.dumps(server.ready)
