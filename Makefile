@@ -19,8 +19,7 @@ test: setup ## Run all tests with every Python found; ONLY=3.12 takes just that 
 	@$(PYTHON) tools/test.py $(if $(ONLY),--only $(ONLY))
 
 demo: build ## Run the ThreadWakeup experiment: a table and a chart in a few minutes
-	@mkdir -p out
-	@$(VENV)/moored lab wakeup --picture out/wakeup.png --json out/wakeup.json
+	@$(VENV)/moored lab wakeup --out out
 
 lint: build ## Check style and types; changes nothing
 	$(VENV)/ruff check

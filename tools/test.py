@@ -55,8 +55,8 @@ def test_python(workspace: Workspace) -> Tally:
     report.unlink(missing_ok=True)
     selection: list[str] = [] if workspace.default else ["-m", CORE_ONLY]
     workspace.attempt(
-        *(workspace.python, "-m", "pytest", "-p", "no:cacheprovider"),
-        *(*selection, f"--junitxml={report}"),
+        *(workspace.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"),
+        *selection,
         limit=1200,
     )
     return read_junit(report)
@@ -66,12 +66,9 @@ def run_lab(workspace: Workspace) -> Tally:
     """Run the lab shortly in every mode; each mode with a row in its result has passed."""
     result = workspace.build / "wakeup.json"
     result.unlink(missing_ok=True)
-    picture = workspace.build / "wakeup.png"
-    status = workspace.attempt(
-        *(workspace.venv / "bin" / "moored", "lab", "wakeup", *LAB_RUN),
-        *("--json", result, "--picture", picture),
-        limit=300,
-    )
+    command = workspace.venv / "bin" / "moored"
+    output = [f"--json={result}", f"--out={workspace.build}", "--force"]
+    status = workspace.attempt(command, "lab", "wakeup", *LAB_RUN, *output, limit=300)
     modes = len(json.loads(result.read_text())["rows"]) if result.exists() else 0
     return Tally(passed=modes, failed=int(status != 0))
 

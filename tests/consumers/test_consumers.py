@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-
-import moored
-
-HERE = Path(__file__).parent
-CHECKOUT = HERE.parent.parent
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
-needs_cmake = pytest.mark.skipif(not shutil.which("cmake"), reason="no cmake here")
-needs_library = pytest.mark.skipif(
-    not sysconfig.get_config_var("Py_ENABLE_SHARED"), reason="this Python cannot be embedded"
+from building import (
+    CHECKOUT,
+    FROM_WHEEL,
+    HERE,
+    build_with_cmake,
+    needs_cmake,
+    needs_compiler,
+    needs_library,
+    run,
 )
 
-
-def run(*words: str | Path, limit: float = 120, **variables: str) -> str:
-    """Run a command and return what it printed; what it printed is also why it failed."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=limit,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def build_with_cmake(source: Path, folder: Path, *settings: str) -> None:
-    """Configure and build one consumer, for this interpreter."""
-    run(
-        *("cmake", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Debug"),
-        *(f"-DPython_EXECUTABLE={sys.executable}", *settings),
-    )
-    run("cmake", "--build", folder)
+import moored
 
 
 def visit(folder: Path) -> None:
@@ -51,27 +28,19 @@ def visit(folder: Path) -> None:
     assert said == "moored\n"
 
 
-@pytest.fixture
-def wheel() -> str:
-    """Where find_package finds the moored that pip installed."""
-    return f"-Dmoored_DIR={moored.get_cmake_dir()}"
-
-
-@pytest.fixture
-def prefix(tmp_path: Path) -> str:
-    """Where find_package finds a moored that cmake --install put under a prefix."""
-    run("cmake", "-S", CHECKOUT, "-B", tmp_path / "moored")
-    run("cmake", "--install", tmp_path / "moored", "--prefix", tmp_path / "prefix")
-    return f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}"
+def installed_under(prefix: Path) -> str:
+    """Install moored with cmake --install, and say where find_package finds it."""
+    run("cmake", "-S", CHECKOUT, "-B", prefix / "build")
+    run("cmake", "--install", prefix / "build", "--prefix", prefix)
+    return f"-DCMAKE_PREFIX_PATH={prefix}"
 
 
 @needs_cmake
 @needs_library
-@pytest.mark.parametrize("installed", ["wheel", "prefix"])
-def test_program_that_embeds_python(
-    installed: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    build_with_cmake(HERE / "find_package", tmp_path / "build", request.getfixturevalue(installed))
+@pytest.mark.parametrize("package", ["wheel", "prefix"])
+def test_program_that_embeds_python(package: str, tmp_path: Path) -> None:
+    where = FROM_WHEEL if package == "wheel" else installed_under(tmp_path / "prefix")
+    build_with_cmake(HERE / "find_package", tmp_path / "build", where)
     said = run(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=60)
     assert said == "moored\n"
 
@@ -87,23 +56,24 @@ def test_extension_built_with_the_wheel_alone(tmp_path: Path) -> None:
 
 
 @needs_cmake
-def test_pybind11_module(wheel: str, tmp_path: Path) -> None:
+def test_pybind11_module(tmp_path: Path) -> None:
     pybind11 = pytest.importorskip("pybind11")
-    settings = f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"
-    build_with_cmake(HERE / "pybind11", tmp_path, wheel, settings)
+    where = f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"
+    build_with_cmake(HERE / "pybind11", tmp_path, FROM_WHEEL, where)
     visit(tmp_path)
 
 
 @needs_cmake
-def test_nanobind_module(wheel: str, tmp_path: Path) -> None:
+def test_nanobind_module(tmp_path: Path) -> None:
     nanobind = pytest.importorskip("nanobind")
-    build_with_cmake(HERE / "nanobind", tmp_path, wheel, f"-Dnanobind_DIR={nanobind.cmake_dir()}")
+    where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
+    build_with_cmake(HERE / "nanobind", tmp_path, FROM_WHEEL, where)
     visit(tmp_path)
 
 
 @needs_cmake
-def test_extension_in_c(wheel: str, tmp_path: Path) -> None:
-    build_with_cmake(HERE / "c", tmp_path, wheel)
+def test_extension_in_c(tmp_path: Path) -> None:
+    build_with_cmake(HERE / "c", tmp_path, FROM_WHEEL)
     visit(tmp_path)
 
 
