@@ -172,6 +172,8 @@ namespace detail {
   // Within a detachment the thread is counted in already, and shutdown is waiting for it.
   const bool counts_in = !me.inside;
   detail::life now = the_gate.now();
+  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_kept_state(me);
+  if (me.stale) return refuse(refusal::stale_thread);
   if (counts_in) {
     if (!the_gate.is_open(now)) {
       if (the_gate.closing()) return refuse(refusal::closing);
@@ -188,9 +190,6 @@ namespace detail {
     }
     return refuse(why);
   };
-  if (me.kept != nullptr && counts_in && me.kept_in != now) detail::forget_kept_state(me);
-  if (me.stale) return turn_back(refusal::stale_thread);
-
   me.inside = true;
   if (cpython::this_thread_state() != nullptr) {
     if (me.fast != 0) {

