@@ -14,5 +14,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(TESTS)
         if place.parts[0] == "consumers":
             item.add_marker(pytest.mark.consumer)
-        elif place.name.startswith("test_lab"):
+        elif place.name.startswith(("test_lab", "test_bench")):
             item.add_marker(pytest.mark.lab)
