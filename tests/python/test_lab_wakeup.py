@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from moored.cli import main
 from moored.lab import process
+from moored.lab.background import Ticks, read_ticks
 from moored.lab.calibration import next_handler_us
 from moored.lab.cpus import places, staying_on
 from moored.lab.findings import findings
@@ -248,6 +250,15 @@ def test_calibration_follows_the_line_and_takes_no_wild_step() -> None:
     assert next_handler_us([(20.0, 15.0), (first, 5 + 0.5 * first)], 40.0) == pytest.approx(70.0)
     assert next_handler_us([(20.0, 0.0)], 40.0) == 80.0
     assert next_handler_us([(20.0, 15.0), (40.0, 15.01)], 40.0) == 80.0
+
+
+# The rest of the machine
+
+
+def test_background_is_what_the_machine_did_and_we_did_not() -> None:
+    assert Ticks(10, 100, 5).background_percent(Ticks(12, 103, 6)) == 100.0
+    assert Ticks(10, 100, 5).background_percent(Ticks(12, 101, 7)) == 0.0
+    assert read_ticks([]).machine_s > 0
 
 
 # The CPUs

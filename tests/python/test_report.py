@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from moored.report import chart, wakeup_chart
 from moored.report.document import CannotWrite, describe, write_json
 from moored.report.table import Column, plain, show
@@ -154,6 +155,22 @@ def test_samples_that_are_too_short_are_joined() -> None:
     steps = wakeup_chart.steps_of(document, 1)
     assert steps.edges == [0.0, 0.1, 0.2]
     assert steps.main == pytest.approx([20.0, (500.0 + 99 * 20.0) / 100])
+
+
+def test_no_step_reaches_over_a_switch_and_a_short_rest_joins_the_step_before() -> None:
+    document = {
+        "samples": [
+            {"from_s": start, "to_s": end, "mode": mode, "round": 1,
+             "main_cpu_percent": 0.0, "others_cpu_percent": others}
+            for start, end, mode, others in [
+                (0.0, 0.1, "kept", 20.0), (0.1, 0.2, "kept", 20.0), (0.2, 0.225, "kept", 70.0),
+                (0.225, 0.3, "wake", 40.0), (0.3, 0.4, "wake", 50.0),
+            ]
+        ]
+    }  # fmt: skip
+    steps = wakeup_chart.steps_of(document, 1)
+    assert steps.edges == [0.0, 0.1, 0.225, 0.3, 0.4]
+    assert steps.process == pytest.approx([20.0, 30.0, 40.0, 50.0])
 
 
 def test_picture_names_every_mode_and_marks_every_switch(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from moored.lab.phases import Row
 
-
 _NO_REFERENCE = "No poll mode was measured, so there is nothing to compare the process CPU with."
 
 

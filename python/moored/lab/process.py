@@ -202,7 +202,10 @@ class Server(TalkingProcess):
     def switch(self, mode: str) -> Message:
         """Switch the mode in the running server; the answer tells about the phase that ended."""
         self.tell({"do": "mode", "mode": mode})
-        return self.hear("mode", ANSWER_S)
+        try:
+            return self.hear("mode", ANSWER_S)
+        except LabFailed as error:
+            raise LabFailed(f"switching to {mode}: {error}") from error
 
     def counters(self) -> Message:
         """Ask for the counters so far, and the latency of the running phase."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from moored.lab.background import DISTURBED_PERCENT, read_ticks
 from moored.lab.calibration import pick_handler_us
 from moored.lab.cpus import Places, places, staying_on
 from moored.lab.findings import findings
@@ -37,6 +38,8 @@ class Result:
     sent_late_p99_us: float = 0.0
     counters: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
+    background_cpu_percent: float = 0.0
+    """What everybody else on the machine used meanwhile, in percent of one CPU."""
     interrupted: bool = False
 
     @property
@@ -47,7 +50,13 @@ class Result:
     @property
     def findings(self) -> list[str]:
         """What the rows say."""
-        return findings(self.rows, self.options.reference)
+        said = findings(self.rows, self.options.reference)
+        if self.background_cpu_percent >= DISTURBED_PERCENT:
+            said.append(
+                f"Other programs used {self.background_cpu_percent:.0f} % of a CPU meanwhile: "
+                "the numbers are disturbed."
+            )
+        return said
 
     @property
     def setup(self) -> list[str]:
@@ -83,12 +92,12 @@ class Result:
     @property
     def samples(self) -> list[dict[str, Any]]:
         """Every sample: CPU since the one before, and what each thread used since its birth."""
-        switches = [(phase.switched_ns, phase) for phase in self.phases]
         zero = self.raw_samples[0].monotonic_ns if self.raw_samples else 0
         samples = []
         for earlier, later in pairwise(self.raw_samples):
             used = usage([earlier, later], self.main_tid)
-            now = [phase for at, phase in switches if at < later.monotonic_ns]
+            middle_ns = (earlier.monotonic_ns + later.monotonic_ns) // 2
+            now = [phase for phase in self.phases if phase.switched_ns <= middle_ns]
             if used is None or not now:
                 continue
             samples.append(
@@ -131,6 +140,7 @@ class Result:
             "events": {"sent": self.sent, **self.counters},
             "sent_late_p99_us": self.sent_late_p99_us,
             "states": self.states,
+            "background_cpu_percent": round(self.background_cpu_percent, 1),
             "findings": self.findings,
             "interrupted": self.interrupted,
             "switches": self.switches,
@@ -172,6 +182,7 @@ def _measure(options: Options, handler_us: float, where: Places, progress: Progr
         sampler.take()
         port = int(server.ready["port"])
         with Sender(options, port, longest_s, where.others) as sender:
+            started = read_ticks((server.pid, sender.pid))
             try:
                 for at, (turn, mode) in enumerate(schedule):
                     progress(at / len(schedule), f"round {turn} of {options.repeat}: {mode}")
@@ -179,6 +190,8 @@ def _measure(options: Options, handler_us: float, where: Places, progress: Progr
             except KeyboardInterrupt:
                 result.interrupted = True
             progress(1.0, "delivering the rest")
+            ended = read_ticks((server.pid, sender.pid))
+            result.background_cpu_percent = started.background_percent(ended)
             done = sender.finish()
             stopped = server.stop()
     result.sent = int(done["sent"])
@@ -207,6 +220,7 @@ def _phase(
         result.phases[-1].after = switched["counters"]
     phase = Phase(turn, mode, int(switched["monotonic_ns"]), before, switched["counters"])
     result.phases.append(phase)
+    sampler.take()
     sampler.watch(options.settling_s, both_alive)
     # The same mode once more: what is measured starts here, with a latency of its own.
     phase.after = server.switch(mode)["counters"]

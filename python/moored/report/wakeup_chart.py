@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from moored.report.chart import ACCENT, INK, MAIN, OTHERS, OTHERS_INK, QUIET, look, new_figure
@@ -79,26 +80,37 @@ def steps_of(document: Document, shown: int) -> Steps:
     """Return the samples of one round as steps, its start at 0.
 
     Samples taken right after each other are joined: over a millisecond the kernel's clock
-    of a running thread is too coarse to be a percentage.
+    of a running thread is too coarse to be a percentage. No step reaches over a switch.
     """
     samples = [sample for sample in document["samples"] if sample["round"] == shown]
     lengths = sorted(sample["to_s"] - sample["from_s"] for sample in samples)
     shortest = 0.5 * lengths[len(lengths) // 2]
     zero = samples[0]["from_s"]
     steps = Steps([0.0], [], [])
-    length = main = process = 0.0
-    for at, sample in enumerate(samples):
-        part = sample["to_s"] - sample["from_s"]
-        length += part
-        main += part * sample["main_cpu_percent"]
-        process += part * (sample["main_cpu_percent"] + sample["others_cpu_percent"])
-        last_of_mode = at + 1 == len(samples) or samples[at + 1]["mode"] != sample["mode"]
-        if length >= shortest or (last_of_mode and length > 0):
-            steps.edges.append(sample["to_s"] - zero)
-            steps.main.append(main / length)
-            steps.process.append(process / length)
-            length = main = process = 0.0
+    for _, group in groupby(samples, key=lambda sample: sample["mode"]):
+        for piece in _long_enough(list(group), shortest):
+            length = sum(sample["to_s"] - sample["from_s"] for sample in piece)
+            main, others = (
+                sum((sample["to_s"] - sample["from_s"]) * sample[key] for sample in piece) / length
+                for key in ("main_cpu_percent", "others_cpu_percent")
+            )
+            steps.edges.append(piece[-1]["to_s"] - zero)
+            steps.main.append(main)
+            steps.process.append(main + others)
     return steps
+
+
+def _long_enough(samples: Sequence[Row], shortest: float) -> list[list[Row]]:
+    """Cut the samples of one mode into pieces, none too short; a short rest joins the last."""
+    pieces: list[list[Row]] = []
+    for sample in samples:
+        if not pieces or pieces[-1][-1]["to_s"] - pieces[-1][0]["from_s"] >= shortest:
+            pieces.append([])
+        pieces[-1].append(sample)
+    last = pieces[-1]
+    if len(pieces) > 1 and last[-1]["to_s"] - last[0]["from_s"] < shortest:
+        pieces[-2:] = [pieces[-2] + last]
+    return pieces
 
 
 def spans_of(document: Document, shown: int, end: float) -> list[Span]:
@@ -206,8 +218,12 @@ def _draw_latency(axes: Axes, spans: Sequence[Span]) -> None:
     axes.set_ylim(min(values) / room, max(values) * room)
     last = measured[-1].row
     low, high = last["latency_p50_us"], last["latency_p99_us"]
-    _label_right(axes, low, "median", INK)
-    _label_right(axes, high, "p99", INK)
+    # On a log axis the same distance is the same factor: keep the two names a line apart.
+    bottom, top = axes.get_ylim()
+    line = (top / bottom) ** (0.13 / 2)
+    middle = (low * high) ** 0.5
+    _label_right(axes, min(low, middle / line), "median", INK)
+    _label_right(axes, max(high, middle * line), "p99", INK)
 
 
 def _draw_switches(both: Sequence[Axes], spans: Sequence[Span]) -> None:
