@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from moored.cli import bench_attach
 from moored.lab.rounds import Samples
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from moored.lab import spin
 from moored.lab.options import BadOption, Options
 from moored.lab.process import LabMissing
@@ -213,7 +214,7 @@ def test_a_spin_that_is_none_is_refused(text):
 
 def _lab_spin(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "moored", "lab", "spin", *words],
+        [sys.executable, "-m", "moored", "lab", "spin", "--no-chart", *words],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,

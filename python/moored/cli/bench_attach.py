@@ -6,10 +6,10 @@ import argparse
 import platform
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from moored.cli.lab_cost import check_outputs, check_rounds, not_built
+from moored.cli import outputs
+from moored.cli.lab_cost import check_rounds, not_built
 from moored.lab.rounds import Samples, measure, quiet_cpu, spread
 from moored.report import document, progress, table
 
@@ -67,14 +67,14 @@ class Goal:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--rounds", type=int, default=200, help="interleaved rounds (200)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
+    outputs.add_json(parser)
     parser.add_argument("--strict", action="store_true", help="exit 4 when a goal is missed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and judge by the goals."""
     check_rounds(args.rounds)
-    check_outputs(args.json, None)
+    outputs.check(args)
     try:
         from moored import _cost
     except ImportError as error:
@@ -89,14 +89,13 @@ def run(args: argparse.Namespace) -> int:
     print()
     for goal in found:
         print(goal)
-    if args.json:
-        described = document.describe(document.command_line(), rows)
-        described["goals"] = [
-            {"name": goal.name, "measured": round(goal.measured, 3), "limit": goal.limit}
-            | {"unit": goal.unit, "met": goal.met}
-            for goal in found
-        ]
-        document.write_json(described, args.json)
+    described = document.describe(document.command_line(), rows)
+    described["goals"] = [
+        {"name": goal.name, "measured": round(goal.measured, 3), "limit": goal.limit}
+        | {"unit": goal.unit, "met": goal.met}
+        for goal in found
+    ]
+    outputs.write(args, described)
     return STRICT_MISSED if args.strict and not all(goal.met for goal in found) else 0
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import platform
-from pathlib import Path
 
+from moored.cli import outputs
 from moored.cli.errors import NOT_POSSIBLE_HERE, USAGE, CommandError
-from moored.report import document, progress, table
+from moored.report import cost_chart, document, progress, table
 
 HELP = "where the price of a temporary thread state comes from: TLS, malloc, the GIL, or what?"
 
@@ -31,14 +30,14 @@ SHARE_COLUMNS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--rounds", type=int, default=100, help="interleaved rounds (100)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw cost.png and cost.svg there")
+    outputs.add_json(parser)
+    outputs.add_chart(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
     check_rounds(args.rounds)
-    check_outputs(args.json, args.out)
+    outputs.check(args)
     try:
         from moored.lab import cost
     except ImportError as error:
@@ -51,11 +50,7 @@ def run(args: argparse.Namespace) -> int:
     rows = result.rows()
     measured = [row for row in rows if "share" not in row]
     shares = [
-        {
-            **row,
-            "part": row["name"].removeprefix("share: "),
-            "percent": None if row["share"] is None else 100 * row["share"],
-        }
+        {**row, "percent": None if row["share"] is None else 100 * row["share"]}
         for row in rows
         if "share" in row
     ]
@@ -64,13 +59,8 @@ def run(args: argparse.Namespace) -> int:
     print()
     table.show(SHARE_COLUMNS, shares)
     print(f"\n{result.verdict()}")
-    if args.json:
-        document.write_json(document.describe(document.command_line(), rows), args.json)
-    if args.out:
-        from moored.lab import cost_chart
-
-        for path in cost_chart.draw(result, python, args.out):
-            print(f"wrote {path}")
+    described = document.describe(document.command_line(), rows)
+    outputs.write(args, described, "cost", cost_chart.draw)
     return 0
 
 
@@ -78,25 +68,6 @@ def check_rounds(rounds: int) -> None:
     """Refuse what cannot be a number of rounds."""
     if not 1 <= rounds <= 100_000:
         raise CommandError(f"--rounds {rounds} is not possible: give 1 to 100000", USAGE)
-
-
-def check_outputs(json: Path | None, out: Path | None) -> None:
-    """Say before a long run that its results could not be written."""
-    try:
-        if json:
-            document.check_writable(json)
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-            document.check_writable(out / "chart.png")
-    except document.CannotWrite as error:
-        raise CommandError(str(error), USAGE) from error
-    except OSError as error:
-        raise CommandError(f"cannot make the directory {out}: {error.strerror}", USAGE) from error
-    if out and importlib.util.find_spec("matplotlib") is None:
-        raise CommandError(
-            "no chart without matplotlib: pip install 'moored[tools]', or leave --out away",
-            NOT_POSSIBLE_HERE,
-        )
 
 
 def not_built(error: ImportError) -> CommandError:

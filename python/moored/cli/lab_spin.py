@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from pathlib import Path
 
+from moored.cli import outputs
 from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
-from moored.cli.lab_cost import check_outputs
-from moored.report import document, progress, table
+from moored.report import document, progress, spin_chart, table
 
 HELP = "the server's CPU and latency when the GIL spins before it blocks"
 
@@ -36,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spins", metavar="US,...", help="microseconds (0,20,100,1000, or MOORED_SPIN_US)"
     )
     parser.add_argument("--handler-us", type=float, default=10.0, help="handler's work (10)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw spin.png and spin.svg there")
+    outputs.add_json(parser)
+    outputs.add_chart(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from moored.lab import spin, wakeup
     from moored.lab.options import BadOption, Options, modes_in
 
-    check_outputs(args.json, args.out)
+    outputs.check(args)
     try:
         spins = spin.SPINS_US
         if args.spins is not None:
@@ -72,11 +71,6 @@ def run(args: argparse.Namespace) -> int:
     title = f"CPython {python}, {args.rate:,.0f} events/s, handler {args.handler_us:g} us"
     table.show(COLUMNS, rows, f"{title}, medians of {args.repeat} rounds")
     print(f"\n{spin.verdict(rows)}")
-    if args.json:
-        document.write_json(document.describe(document.command_line(), rows), args.json)
-    if args.out:
-        from moored.lab import spin_chart
-
-        for path in spin_chart.draw(rows, python, args.out):
-            print(f"wrote {path}")
+    described = document.describe(document.command_line(), rows)
+    outputs.write(args, described, "spin", spin_chart.draw)
     return 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moored.lab.rounds import Samples, measure, quiet_cpu
+from moored.report.cost_chart import readable_ns
 from moored.report.progress import Progress, silent
 
 WHOLE = "temporary"
@@ -121,6 +122,7 @@ class Result:
         shares = [
             {
                 "name": f"share: {piece.part.name}",
+                "part": piece.part.name,
                 "key": f"share_{piece.part.key}",
                 "ns_median": None if piece.ns is None else round(piece.ns, 2),
                 "share": None if piece.share is None else round(piece.share, 4),
@@ -157,11 +159,6 @@ def why_absent(part: Part) -> str:
     if part.is_here:
         return ""
     return f"no part of it: new in CPython {part.since[0]}.{part.since[1]}"
-
-
-def readable_ns(ns: float) -> str:
-    """Nanoseconds up to 1000, microseconds above."""
-    return f"{ns / 1000:.1f} us" if ns >= 1000 else f"{ns:.0f} ns"
 
 
 _local = threading.local()
