@@ -110,9 +110,7 @@ class RunningServer:
         self._native.switch_to(mode)
         self.mode = mode
         self._run_scheduled()
-        ended = {"counters": self.counters(), "latency": self.latency()}
-        self._native.begin_phase()
-        return ended
+        return {"counters": self.counters(), "latency": dict(self._native.end_phase())}
 
     def stop(self, patience_s: float) -> None:
         """Take no new connection, let the clients finish in that time, deliver, and end.

@@ -42,14 +42,22 @@ class bound_server {
 
   void switch_to(std::string_view mode) { server_.switch_to(known(mode)); }
 
-  [[nodiscard]] latencies phase() const {
-    latencies since = server_.latency();
-    since -= phase_start_;
-    return since;
+  [[nodiscard]] latencies phase() const { return since_phase_start(server_.latency()); }
+
+  // One look at the histograms for both, so that each event belongs to exactly one phase.
+  [[nodiscard]] latencies end_phase() {
+    const latencies now = server_.latency();
+    const latencies ended = since_phase_start(now);
+    phase_start_ = now;
+    return ended;
   }
-  void begin_phase() { phase_start_ = server_.latency(); }
 
  private:
+  [[nodiscard]] latencies since_phase_start(latencies all) const {
+    all -= phase_start_;
+    return all;
+  }
+
   [[nodiscard]] static const mode& known(std::string_view name) {
     const mode* found = mode_named(name);
     if (found == nullptr) throw nb::value_error("unknown mode");
@@ -72,8 +80,7 @@ nb::dict counters_of(const bound_server& self) {
   return told;
 }
 
-nb::dict latency_of(const bound_server& self) {
-  const latencies all = self.phase();
+nb::dict told_of(const latencies& all) {
   const auto us = [](double ns) { return ns / static_cast<double>(ns_per_us); };
   nb::dict told;
   told["count"] = all.count();
@@ -154,8 +161,12 @@ NB_MODULE(_lab, module) {
           "watch_nothing", [](bound_server& self) { self->main().watch_nothing(); },
           "From now on serve() ends by time only.")
       .def("counters", &counters_of)
-      .def("latency", &latency_of, "Of the running phase.")
-      .def("begin_phase", &bound_server::begin_phase)
+      .def(
+          "latency", [](const bound_server& self) { return told_of(self.phase()); },
+          "Of the running phase.")
+      .def(
+          "end_phase", [](bound_server& self) { return told_of(self.end_phase()); },
+          "The latency of the phase that ends with this call; the next one begins.")
       .def("stop_accepting", [](bound_server& self) { self->stop_accepting(); })
       .def(
           "stop", [](bound_server& self) { self->stop(); },
