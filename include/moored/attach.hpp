@@ -173,10 +173,10 @@ namespace detail {
   const bool counts_in = !me.inside;
   detail::life now = the_gate.now();
   if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_kept_state(me);
-  if (me.stale) return refuse(refusal::stale_thread);
   if (counts_in) {
+    if (the_gate.closing()) return refuse(refusal::closing);
+    if (me.stale) return refuse(refusal::stale_thread);
     if (!the_gate.is_open(now)) {
-      if (the_gate.closing()) return refuse(refusal::closing);
       if (!cpython::is_running() || !detail::open_from_outside())
         return refuse(refusal::no_interpreter);
       now = the_gate.now();
