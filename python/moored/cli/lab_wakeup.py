@@ -24,7 +24,7 @@ COLUMNS = (
     Column("process_cpu_percent", "process %", 1, spread=True),
     Column("main_cpu_percent", "main %", 1),
     Column("others_cpu_percent", "others %", 1),
-    Column("change_points", "change", 1, signed=True, spread=True),
+    Column("change_points", "change pts", 1, signed=True, spread=True),
     Column("delivered", "delivered"),
     Column("lost", "lost"),
     Column("refused", "refused"),

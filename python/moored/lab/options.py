@@ -40,7 +40,7 @@ class Options:
     """One run: `repeat` rounds over `modes`, each for `seconds`, at one steady rate."""
 
     modes: tuple[str, ...] = MODES
-    rate: float = 5_000.0
+    rate: float = 10_000.0
     """Events per second, over all connections."""
     seconds: float = 2.0
     """How long each mode runs in each round."""
@@ -82,6 +82,14 @@ class Options:
     def reference(self) -> str | None:
         """The poll mode that the others are compared with; None if no poll mode runs."""
         return next((mode for mode in POLLS if mode in self.modes), None)
+
+    @property
+    def queue(self) -> int:
+        """How many events may wait: one second of them; what does not fit is lost and counted.
+
+        A longer queue would hide that a mode does not keep up, and spoil the mode after it.
+        """
+        return max(1_000, round(self.rate))
 
     @property
     def settling_s(self) -> float:

@@ -188,6 +188,7 @@ class Server(TalkingProcess):
         command = [options.python, "-m", "moored.lab.server"]
         command += ["--threads", str(options.threads), "--mode", mode]
         command += ["--handler-us", f"{handler_us:g}", "--main-busy", f"{options.main_busy:g}"]
+        command += ["--queue", str(options.queue)]
         super().__init__("server", [*command, *_cpu_arguments(cpus)], options.env)
 
     def __enter__(self) -> Server:

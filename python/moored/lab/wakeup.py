@@ -72,9 +72,10 @@ class Result:
         return [
             f"Python {self.python}, {threads}, {options.rate:,.0f} events/s over "
             f"{options.connections} connections, {rounds} of {options.seconds:g} s a mode",
-            f"handler {self.handler_us:g} us ({how}; {self.handler_us_measured:.1f} us when "
-            f"timed alone), main busy {options.main_busy:g} % with work of its own",
-            str(self.where),
+            f"handler {self.handler_us:g} us, {how}; {self.handler_us_measured:.1f} us when timed "
+            "alone",
+            f"{self.where}; queue of {options.queue:,} events; "
+            f"main busy {options.main_busy:g} % with work of its own",
         ]
 
     @property
@@ -164,8 +165,8 @@ def run(options: Options, progress: Progress = silent) -> Result:
 
 def _measure(options: Options, handler_us: float, where: Places, progress: Progress) -> Result:
     schedule = [(turn, mode) for turn in range(1, options.repeat + 1) for mode in options.modes]
-    # The sender is stopped when the last phase ends; its own end is only the last resort.
-    longest_s = 60.0 + 2.0 * options.seconds * len(schedule)
+    # The sender is stopped when the last phase ends, and ends by itself when the server does.
+    longest_s = 3600.0 + 2.0 * options.seconds * len(schedule)
     with Server(options, options.modes[0], handler_us, where.server) as server:
         _check_modes(options, server.ready)
         result = Result(
