@@ -1,6 +1,7 @@
 """moored lab cost: all rows are there, the shares are shares, bad input is one line."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -18,9 +19,10 @@ def measured():
     return cost.run(rounds=3)
 
 
-def _lab_cost(*words: str) -> subprocess.CompletedProcess[str]:
+def _lab_cost(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "moored", "lab", "cost", *words],
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=120,
@@ -101,12 +103,27 @@ def test_the_chart_is_drawn_twice(tmp_path):
     assert {path.name for path in (tmp_path / "charts").iterdir()} == {f"{stem}.png", f"{stem}.svg"}
 
 
+def test_a_folder_that_cannot_be_is_refused_before_anything_runs():
+    pytest.importorskip("matplotlib")
+    done = _lab_cost("--out", "/dev/null/charts")
+    assert done.returncode == 2
+    assert "/dev/null/charts" in done.stderr
+
+
+def test_without_matplotlib_there_is_one_line_and_exit_3(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = _lab_cost("--out", str(tmp_path), PYTHONPATH=path)
+    assert done.returncode == 3
+    assert "moored[tools]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--rounds", "0"], "--rounds 0"),
         (["--json", "/no/such/place/cost.json", "--no-chart"], "/no/such/place"),
-        (["--out", "/dev/null/charts"], "/dev/null/charts"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(words, said):
