@@ -1,4 +1,4 @@
-# The native core: thread states, and the gate that shutdown closes. Documented in moored/__init__.py.
+# The native core: thread states, and the gate that shutdown closes. See moored/__init__.py.
 __version__: str
 
 def keep_thread() -> bool: ...
