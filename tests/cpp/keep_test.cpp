@@ -40,8 +40,10 @@ TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
     EXPECT_EQ(moored::count().states_made, 20000U);
     EXPECT_EQ(moored::count().states_freed, 20000U);
     EXPECT_EQ(moored::count().states_kept, 0U);
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory in quarantine
     // 15,000 threads at a leak of 64 bytes each would show as 940 KB.
     EXPECT_LE(memory.back() - memory[4], 512) << "KB after round 5: " << memory[4];
+#endif
   });
 }
 
