@@ -1,0 +1,200 @@
+"""How a process ends while native threads enter Python: never by a crash, never by a hang."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import moored
+
+STRATEGIES = ["temporary", "kept", "side", "borrowed"]
+LIMIT_SECONDS = 60
+
+
+@dataclass
+class Ending:
+    """What a process left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def extension_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension native_threads, built for this interpreter."""
+    folder = tmp_path_factory.mktemp("native_threads")
+    source = Path(__file__).with_name("native_threads.cpp")
+    includes = [moored.get_include(), sysconfig.get_path("include")]
+    subprocess.run(
+        [
+            *("c++", "-std=c++20", "-O2", "-shared", "-fPIC", "-pthread"),
+            *("-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"),
+            *(word for include in includes for word in ("-isystem", include)),
+            *(str(source), "-o", str(folder / "native_threads.so")),
+        ],
+        check=True,
+        timeout=300,
+    )
+    return folder
+
+
+@pytest.fixture
+def end_of(extension_folder: Path):  # type: ignore[no-untyped-def]
+    """Run a script that may import native_threads, and see how its process ends."""
+
+    def run(script: str) -> Ending:
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
+            env=os.environ | {"PYTHONPATH": str(extension_folder)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+        )
+        return Ending(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_exit_under_load(end_of, strategy):
+    ending = end_of(f"""
+        import native_threads
+        native_threads.start({strategy!r}, 4, lambda: None)
+        native_threads.idle_until(500)
+    """)
+    assert (ending.code, ending.err) == (0, "")
+
+
+@pytest.mark.parametrize("strategy", ["temporary", "kept"])
+def test_exit_at_once(end_of, strategy):
+    ending = end_of(f"""
+        import native_threads
+        native_threads.start({strategy!r}, 8, lambda: None)
+    """)
+    assert (ending.code, ending.err) == (0, "")
+
+
+def test_exit_while_callbacks_run_python_that_takes_long(end_of):
+    ending = end_of("""
+        import native_threads
+        native_threads.start("kept", 3, lambda: sum(range(20_000)))
+        native_threads.idle_until(10)
+    """)
+    assert (ending.code, ending.err) == (0, "")
+
+
+def test_sys_exit_keeps_its_code_under_load(end_of):
+    ending = end_of("""
+        import sys, native_threads
+        native_threads.start("kept", 4, lambda: None)
+        sys.exit(7)
+    """)
+    assert (ending.code, ending.err) == (7, "")
+
+
+def test_an_exception_under_load_ends_as_python_ends_it(end_of):
+    ending = end_of("""
+        import native_threads
+        native_threads.start("kept", 4, lambda: None)
+        raise RuntimeError("by the test")
+    """)
+    assert ending.code == 1
+    assert ending.err.endswith("RuntimeError: by the test\n")
+
+
+def test_a_call_that_never_leaves_is_waited_for_and_reported(end_of):
+    ending = end_of("""
+        import native_threads
+        native_threads.set_bound(100)
+        native_threads.get_stuck()
+    """)
+    assert ending.code == 0
+    assert ending.err == (
+        "moored: shutdown goes on although 1 native call(s) did not leave Python within 100 ms\n"
+    )
+
+
+def test_atexit_callbacks_registered_first_run_when_native_threads_are_refused(end_of):
+    ending = end_of("""
+        import atexit
+        @atexit.register
+        def last():
+            print(native_threads.run_once(lambda: None))
+        import native_threads
+        @atexit.register
+        def first():
+            print(native_threads.run_once(lambda: None))
+    """)
+    assert (ending.code, ending.out, ending.err) == (0, "True\nFalse\n", "")
+
+
+def test_finalisers_of_a_module_may_still_ask(end_of):
+    ending = end_of("""
+        import native_threads
+        class Late:
+            def __init__(self):
+                self.run_once = native_threads.run_once
+            def __del__(self):
+                print(self.run_once(None))
+        late = Late()
+    """)
+    assert (ending.code, ending.out, ending.err) == (0, "False\n", "")
+
+
+def test_fork_under_load_leaves_the_child_able_to_attach_and_to_exit(end_of):
+    ending = end_of("""
+        import os, sys, warnings, native_threads
+        warnings.simplefilter("ignore")  # 3.12 and later warn of any fork with threads
+        native_threads.start("kept", 4, lambda: None)
+        native_threads.idle_until(100)
+        child = os.fork()
+        if child == 0:
+            attached = native_threads.run_once(lambda: None)
+            kept = native_threads.counters()["states_kept"]
+            sys.exit(3 if attached and kept == 0 else 4)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """)
+    assert (ending.code, ending.out, ending.err) == (0, "3\n", "")
+
+
+def test_fork_inside_a_callback_gives_the_child_its_state(end_of):
+    ending = end_of("""
+        import os, warnings, native_threads
+        warnings.simplefilter("ignore")
+        def fork():
+            child = os.fork()
+            if child == 0:
+                os._exit(5 if native_threads.counters()["states_forgotten"] == 1 else 6)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        native_threads.run_once(fork)
+    """)
+    assert (ending.code, ending.out, ending.err) == (0, "5\n", "")
+
+
+def test_os_exit_under_load(end_of):
+    ending = end_of("""
+        import os, native_threads
+        native_threads.start("kept", 4, lambda: None)
+        native_threads.idle_until(100)
+        os._exit(9)
+    """)
+    assert (ending.code, ending.err) == (9, "")
+
+
+def test_threads_that_end_free_their_states(end_of):
+    ending = end_of("""
+        import native_threads
+        for _ in range(100):
+            native_threads.run_once(lambda: None)
+        counts = native_threads.counters()
+        print(counts["states_made"], counts["states_freed"], counts["states_kept"])
+    """)
+    assert (ending.code, ending.out) == (0, "100 100 0\n")
