@@ -85,11 +85,11 @@ class Options:
 
     @property
     def queue(self) -> int:
-        """How many events may wait: one second of them; what does not fit is lost and counted.
+        """How many events may wait: one second of them or 10,000; the rest is lost and counted.
 
         A longer queue would hide that a mode does not keep up, and spoil the mode after it.
         """
-        return max(1_000, round(self.rate))
+        return max(10_000, round(self.rate))
 
     @property
     def settling_s(self) -> float:
