@@ -52,9 +52,9 @@ def _left_behind(rows: Sequence[Row]) -> str:
     for row in rows:
         dropped = row["lost"] + row["refused"]
         if dropped:
-            total = row["delivered"] + dropped
-            said.append(f"{row['mode']} ({dropped:,} of {total:,} events not delivered)")
-    return f"Did not keep up at this rate: {', '.join(said)}." if said else ""
+            share = 100 * dropped / (row["delivered"] + dropped)
+            said.append(f"{row['mode']} {share:.2g} %")
+    return f"Did not keep up, and left events undelivered: {', '.join(said)}." if said else ""
 
 
 def _time(us: float) -> str:
