@@ -42,6 +42,8 @@ class Workspace:
         env["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
         if self.interpreter.root or shutil.which("ccache"):
             env["CMAKE_C_COMPILER_LAUNCHER"] = env["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
+            # Paths below the checkout count as relative, so that another clone finds what is cached.
+            env["CCACHE_BASEDIR"], env["CCACHE_NOHASHDIR"] = str(CHECKOUT), "1"
         return env
 
     def run(self, *words: str | Path, limit: float, **variables: str) -> None:
