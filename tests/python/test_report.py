@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,16 @@ def test_no_step_reaches_over_a_switch_and_a_short_rest_joins_the_step_before() 
     steps = wakeup_chart.steps_of(document, 1)
     assert steps.edges == [0.0, 0.1, 0.225, 0.3, 0.4]
     assert steps.process == pytest.approx([20.0, 30.0, 40.0, 50.0])
+
+
+def test_names_that_would_overlap_are_moved_apart_and_stay_inside() -> None:
+    equal = [0.5 + at for at in range(12)]
+    assert wakeup_chart.apart(equal, 12.0) == equal
+    moved = wakeup_chart.apart([1.0, 50.0, 50.1, 98.0, 99.0], 100.0)
+    gaps = [right - left for left, right in pairwise(moved)]
+    assert min(gaps) >= 100 * wakeup_chart.NAME_WIDTH - 1e-9
+    assert moved == sorted(moved)
+    assert moved[-1] == 99.0
 
 
 def test_picture_names_every_mode_and_marks_every_switch(tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ Document = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
+NAME_WIDTH, FIGURE_WIDTH = 0.066, 0.045
+"""What a mode's name and a figure take of the picture's width, at their font sizes."""
+
+
 @dataclass(frozen=True)
 class Span:
     """One mode's time in the picture, and its row."""
@@ -132,12 +136,18 @@ def _draw_cpu(axes: Axes, steps: Steps, spans: Sequence[Span], reference: str | 
     axes.set_ylim(0, top)
     axes.set_ylabel("CPU, % of one core")
     axes.tick_params(axis="x", length=0)
-    for span in spans:
+    names = apart([span.middle for span in spans], steps.edges[-1])
+    for span, place in zip(spans, names, strict=True):
         axes.text(
-            span.middle, 1.03, _in_two_lines(span.mode), transform=axes.get_xaxis_transform(),
+            place, 1.03, _in_two_lines(span.mode), transform=axes.get_xaxis_transform(),
             ha="center", va="bottom", fontsize=9.5, linespacing=1.05,
             fontweight="bold" if span.mode == reference else "normal",
         )  # fmt: skip
+        if abs(place - span.middle) > 0.01 * steps.edges[-1]:
+            axes.plot(
+                (span.middle, place), (1.0, 1.025), transform=axes.get_xaxis_transform(),
+                color=QUIET, lw=0.6, clip_on=False,
+            )  # fmt: skip
         _write_median(axes, span, steps, top)
     base = next((span for span in spans if span.mode == reference), None)
     if base and base.row["process_cpu_percent"] is not None:
@@ -151,7 +161,7 @@ def _draw_cpu(axes: Axes, steps: Steps, spans: Sequence[Span], reference: str | 
 def _write_median(axes: Axes, span: Span, steps: Steps, top: float) -> None:
     """Write the mode's median over the steps that are under it, where nothing covers it."""
     value = span.row["process_cpu_percent"]
-    if value is None:
+    if value is None or not has_room(span, steps.edges[-1]):
         return
     reach = 0.3 * (span.end - span.start)
     pieces = zip(steps.edges, steps.edges[1:], steps.process, strict=False)
@@ -204,7 +214,7 @@ def _draw_latency(axes: Axes, spans: Sequence[Span]) -> None:
         axes.plot([span.middle] * 2, [p50, p99], color=OTHERS, lw=2.2, zorder=2)
         axes.plot(span.middle, p50, "o", ms=5.5, color=MAIN, zorder=3)
         axes.plot(span.middle, p99, "o", ms=5.5, mfc="white", mec=MAIN, mew=1.2, zorder=3)
-        for value, side in ((p50, -1), (p99, 1)):
+        for value, side in ((p50, -1), (p99, 1)) if has_room(span, spans[-1].end) else ():
             axes.annotate(
                 time_text(value), (span.middle, value), xytext=(0, 6 * side),
                 textcoords="offset points", ha="center", fontsize=8,
@@ -244,6 +254,27 @@ def _write_heading(figure: Figure, document: Document, shown: int) -> None:
         0.065, 0.912, which + "; ".join(setup[:1]) + f"; handler {document['handler_us']:g} us",
         fontsize=9, color=QUIET, va="center",
     )  # fmt: skip
+
+
+def apart(places: Sequence[float], width: float) -> list[float]:
+    """Move names that would overlap to the right, and as far back as the right edge demands.
+
+    Phases are equally long as a rule; a server that is slow to answer makes them differ.
+    """
+    gap = NAME_WIDTH * width
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    limit = max(places, default=0.0)
+    for at in reversed(range(len(moved))):
+        moved[at] = min(moved[at], limit)
+        limit = moved[at] - gap
+    return moved
+
+
+def has_room(span: Span, width: float) -> bool:
+    """Tell whether a figure fits between the span's lines; the table has it in any case."""
+    return span.end - span.start >= FIGURE_WIDTH * width
 
 
 def time_text(us: float) -> str:
