@@ -42,7 +42,7 @@ class Workspace:
         env["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
         if self.interpreter.root or shutil.which("ccache"):
             env["CMAKE_C_COMPILER_LAUNCHER"] = env["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
-            # Paths below the checkout count as relative, so that another clone finds what is cached.
+            # Paths below the checkout count as relative, so that a new clone finds what is cached.
             env["CCACHE_BASEDIR"], env["CCACHE_NOHASHDIR"] = str(CHECKOUT), "1"
         return env
 
