@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter_ns
+from time import thread_time_ns
 
 FrameHandler = Callable[[int], None]
 RequestHandler = Callable[[str, str, int], bytes]
@@ -60,13 +60,17 @@ def calibrate(microseconds: float) -> Calibrated:
     for _ in range(CORRECTIONS):
         if loops == 0 or abs(measured_ns - wanted_ns) <= 0.02 * wanted_ns:
             break
-        loops = max(0, loops + round((wanted_ns - measured_ns) / per_loop_ns))
+        # In proportion, so that one disturbed measurement cannot take the work away.
+        loops = max(1, round(loops * wanted_ns / measured_ns))
         measured_ns = _ns_a_call(make(loops))
     return Calibrated(make(loops), loops, measured_ns / 1e3)
 
 
 def _ns_a_call(handle: FrameHandler) -> float:
-    """Measure one call: the median of several rounds, each long enough for the clock."""
+    """Measure one call: the median of several rounds, each long enough for the clock.
+
+    By the thread's CPU clock: when others are busy on the machine, the work is still the same.
+    """
     calls = 1
     while _round_ns(handle, calls) < ROUND_NS / 2:
         calls *= 2
@@ -74,7 +78,7 @@ def _ns_a_call(handle: FrameHandler) -> float:
 
 
 def _round_ns(handle: FrameHandler, calls: int) -> int:
-    start = perf_counter_ns()
+    start = thread_time_ns()
     for sequence in range(calls):
         handle(sequence)
-    return perf_counter_ns() - start
+    return thread_time_ns() - start
