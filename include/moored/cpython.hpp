@@ -44,8 +44,8 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 #endif
 }
 
-/// True from the moment that Py_FinalizeEx passed the atexit callbacks. Any thread. Racy
-/// before 3.15: a hint, no guard.
+/// True from the moment that Py_FinalizeEx passed the atexit callbacks. Any thread. Racy before
+/// 3.15: a hint, no guard.
 [[nodiscard]] inline bool is_finalizing() noexcept {
 #if PY_VERSION_HEX >= 0x030D0000
   return Py_IsFinalizing() != 0;

@@ -157,9 +157,8 @@ struct thread_record {
 };
 
 // Reached at a fixed offset from the thread pointer, also from a shared library. The default model
-// calls
-// __tls_get_addr, which alone is a tenth of an attach. It takes these few bytes of the room that
-// glibc reserves for libraries loaded later; musl reserves none and would refuse to load the
+// calls __tls_get_addr, which alone is a tenth of an attach. It takes these few bytes of the room
+// that glibc reserves for libraries loaded later; musl reserves none and would refuse to load the
 // library.
 #ifdef __GLIBC__
 [[gnu::tls_model("initial-exec")]]

@@ -1,4 +1,5 @@
-// native_threads: an extension whose threads enter Python on their own, for the tests of how a process ends.
+// native_threads: an extension whose threads enter Python on their own, for the tests of how a
+// process ends.
 #include <moored/moored.hpp>
 
 #include <semaphore>
@@ -7,7 +8,8 @@
 
 namespace {
 
-/// Calls `callable` again and again, on `count` detached threads, until attaching is refused for good.
+/// Calls `callable` again and again, on `count` detached threads, until attaching is refused for
+/// good.
 PyObject* start(PyObject*, PyObject* arguments) {
   const char* strategy_name = nullptr;
   int count = 0;
