@@ -49,6 +49,15 @@ struct buckets {
   }
 };
 
+// The promise, kept by the compiler: nowhere between 1 ns and 18 minutes is a value off by 2 %.
+static_assert([] {
+  for (std::uint64_t ns = 1; ns < (std::uint64_t{1} << buckets::top_bit); ns += 1 + ns / 97) {
+    const double off = buckets::middle(buckets::index(ns)) - static_cast<double>(ns);
+    if ((off < 0 ? -off : off) > 0.02 * static_cast<double>(ns)) return false;
+  }
+  return true;
+}());
+
 // What was recorded up to a moment, or between two moments: take one from the other.
 class latencies {
  public:
