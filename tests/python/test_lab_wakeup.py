@@ -16,7 +16,7 @@ from moored.cli import main
 from moored.lab import process
 from moored.lab.background import Ticks, read_ticks
 from moored.lab.calibration import next_handler_us
-from moored.lab.cpus import places, staying_on
+from moored.lab.cpus import Places, places, staying_on
 from moored.lab.findings import findings
 from moored.lab.options import MODES, BadOption, Options, modes_in
 from moored.lab.phases import Phase, rows_of
@@ -264,13 +264,21 @@ def test_background_is_what_the_machine_did_and_we_did_not() -> None:
 # The CPUs
 
 
-def test_with_two_cpus_or_more_server_and_sender_are_apart() -> None:
+def test_server_and_sender_are_apart_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpus, server, others in [
+        ({0, 1, 4}, (0, 1), (4,)),
+        ({0, 1}, (), ()),
+        ({0}, (), ()),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda _, cpus=cpus: cpus)
+            assert places(pin=True) == Places(server, others)
+    assert str(Places((0, 1), (4,))) == "server on CPUs 0, 1, load sender on CPU 4"
+
+
+def test_staying_on_a_cpu_ends_with_its_scope() -> None:
     before = os.sched_getaffinity(0)
-    where = places(pin=True)
-    if len(before) > 1:
-        assert where.server
-        assert not set(where.server) & set(where.others)
-        assert "CPU" in str(where)
+    where = Places((), (min(before),))
     with staying_on(where.others):
         if where.others:
             assert os.sched_getaffinity(0) == set(where.others)

@@ -23,9 +23,13 @@ class Places:
 
 
 def places(pin: bool) -> Places:
-    """Give the last CPU to the load sender and all others to the server; with one, pin nothing."""
+    """Give the last CPU to the load sender and all others to the server.
+
+    With fewer than three CPUs nothing is pinned: on a single CPU the server's threads never run at
+    the same time, and that is another experiment.
+    """
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Places(cpus[:-1], cpus[-1:]) if pin and len(cpus) > 1 else Places()
+    return Places(cpus[:-1], cpus[-1:]) if pin and len(cpus) > 2 else Places()
 
 
 @contextmanager

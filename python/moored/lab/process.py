@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from moored.lab import paths
 from moored.lab.options import Options
 
 Message = dict[str, Any]
@@ -249,21 +250,9 @@ class Sender(TalkingProcess):
 def load_sender() -> Path:
     """Return the sender's executable; without it the lab is not built."""
     try:
-        from moored.lab import paths
-
-        sender = Path(paths.load_sender())
-    except (ImportError, OSError) as error:
-        raise LabMissing(_not_built(str(error))) from error
-    if not os.access(sender, os.X_OK):
-        raise LabMissing(_not_built("its load sender is not there"))
-    return sender
-
-
-def _not_built(why: str) -> str:
-    return (
-        f"the lab is not built: {why}; install moored from its source tree with "
-        "pip install . (a C++20 compiler and libasio-dev are needed)"
-    )
+        return paths.load_sender()
+    except paths.NotBuilt as error:
+        raise LabMissing(str(error)) from error
 
 
 def _cpu_arguments(cpus: Sequence[int] | None) -> list[str]:
