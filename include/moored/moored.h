@@ -1,7 +1,8 @@
 /* moored/moored.h: the C face of moored, for C, Cython, Rust and whoever can call C.
  *
- * Compile moored_c.cpp, which lies beside this file, once into your program (CMake: link moored::c; Python:
- * moored.get_c_source()). Every function may be called by any thread, attached or not, and none of them throws. */
+ * Compile moored_c.cpp, which lies beside this file, once into your program (CMake: link moored::c;
+ * Python: moored.get_c_source()). Every function may be called by any thread, attached or not, and
+ * none of them throws. */
 #ifndef MOORED_H
 #define MOORED_H
 
@@ -16,12 +17,13 @@ typedef enum moored_status {
   MOORED_OK = 0,
   MOORED_NO_INTERPRETER = 1, /* there is no running Python interpreter */
   MOORED_CLOSING = 2,        /* the interpreter is shutting down */
-  MOORED_STALE_THREAD = 3,   /* 3.15: this thread still shows a state of an interpreter that is gone */
-  MOORED_NOT_IDLE = 4,       /* borrowed: no thread is lending its state */
-  MOORED_UNSUPPORTED = 5,    /* side, borrowed: cannot be made safe with this Python */
-  MOORED_NO_MEMORY = 6,      /* a thread state could not be made */
-  MOORED_BAD_ARGUMENT = 7,   /* a null pointer, or a strategy that does not exist */
-  MOORED_NOT_KEPT = 8        /* the state cannot be kept here: the thread ends, lends, or is a guest */
+  MOORED_STALE_THREAD =
+      3,                  /* 3.15: this thread still shows a state of an interpreter that is gone */
+  MOORED_NOT_IDLE = 4,    /* borrowed: no thread is lending its state */
+  MOORED_UNSUPPORTED = 5, /* side, borrowed: cannot be made safe with this Python */
+  MOORED_NO_MEMORY = 6,   /* a thread state could not be made */
+  MOORED_BAD_ARGUMENT = 7, /* a null pointer, or a strategy that does not exist */
+  MOORED_NOT_KEPT = 8 /* the state cannot be kept here: the thread ends, lends, or is a guest */
 } moored_status;
 
 /* Which thread state a foreign thread enters with; see moored::strategy. */
@@ -32,29 +34,33 @@ typedef enum moored_strategy {
   MOORED_BORROWED = 3
 } moored_strategy;
 
-/* One attachment. Filled by moored_attach, given back to moored_detach by the same thread. Not to be copied. */
+/* One attachment. Filled by moored_attach, given back to moored_detach by the same thread. Not to
+ * be copied. */
 typedef struct moored_attachment {
   uint64_t opaque[2];
 } moored_attachment;
 
-/* Attaches the calling thread to the main interpreter by its kept state. Unless MOORED_OK comes back the thread is not
- * attached, and `attachment` needs no moored_detach (but bears one). */
+/* Attaches the calling thread to the main interpreter by its kept state. Unless MOORED_OK comes
+ * back the thread is not attached, and `attachment` needs no moored_detach (but bears one). */
 moored_status moored_attach(moored_attachment* attachment);
 
 /* The same by another strategy, a moored_strategy. */
 moored_status moored_attach_by(moored_attachment* attachment, int how);
 
-/* Ends what moored_attach began. Attachments of one thread end in the reverse order of their beginning. */
+/* Ends what moored_attach began. Attachments of one thread end in the reverse order of their
+ * beginning. */
 void moored_detach(moored_attachment* attachment);
 
-/* Keeps the calling thread's state from now on, without leaving the thread attached if it was not. */
+/* Keeps the calling thread's state from now on, without leaving the thread attached if it was not.
+ */
 moored_status moored_keep_thread(void);
 
 /* Lets it go before the thread ends. */
 void moored_release_thread(void);
 
-/* Opens the closing gate. Call it with the GIL held, in the module's init function or after Py_Initialize.
- * MOORED_NO_MEMORY when Python could not register the callback: a Python exception is then set. */
+/* Opens the closing gate. Call it with the GIL held, in the module's init function or after
+ * Py_Initialize. MOORED_NO_MEMORY when Python could not register the callback: a Python exception
+ * is then set. */
 moored_status moored_open(void);
 
 /* How long shutdown waits for native calls that are inside, in milliseconds. 5000 unless set. */

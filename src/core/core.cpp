@@ -13,8 +13,9 @@ NB_MODULE(_core, module) {
   if (!moored::open()) throw nb::python_error();
   module.attr("__version__") = MOORED_VERSION;
 
-  module.def("keep_thread", &moored::keep_thread,
-             "Keep the calling thread's state until the thread ends. False where it cannot be kept.");
+  module.def(
+      "keep_thread", &moored::keep_thread,
+      "Keep the calling thread's state until the thread ends. False where it cannot be kept.");
   module.def("release_thread", &moored::release_thread,
              "Let the calling thread's kept state go before the thread ends.");
   module.def(
