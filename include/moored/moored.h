@@ -17,13 +17,12 @@ typedef enum moored_status {
   MOORED_OK = 0,
   MOORED_NO_INTERPRETER = 1, /* there is no running Python interpreter */
   MOORED_CLOSING = 2,        /* the interpreter is shutting down */
-  MOORED_STALE_THREAD =
-      3,                  /* 3.15: this thread still shows a state of an interpreter that is gone */
-  MOORED_NOT_IDLE = 4,    /* borrowed: no thread is lending its state */
-  MOORED_UNSUPPORTED = 5, /* side, borrowed: cannot be made safe with this Python */
-  MOORED_NO_MEMORY = 6,   /* a thread state could not be made */
+  MOORED_STALE_THREAD = 3, /* 3.15: CPython shows this thread a state of an interpreter now gone */
+  MOORED_NOT_IDLE = 4,     /* borrowed: no thread is lending its state */
+  MOORED_UNSUPPORTED = 5,  /* side, borrowed: cannot be made safe with this Python */
+  MOORED_NO_MEMORY = 6,    /* a thread state could not be made */
   MOORED_BAD_ARGUMENT = 7, /* a null pointer, or a strategy that does not exist */
-  MOORED_NOT_KEPT = 8 /* the state cannot be kept here: the thread ends, lends, or is a guest */
+  MOORED_NOT_KEPT = 8      /* not here: the thread is ending, lending, or a guest */
 } moored_status;
 
 /* Which thread state a foreign thread enters with; see moored::strategy. */
