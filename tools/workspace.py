@@ -96,7 +96,6 @@ class Workspace:
             "install",
             "--no-build-isolation",
             f"--config-settings=build-dir={self.build / 'package'}",
-            f"--config-settings=cmake.define.MOORED_LAB={'ON' if self.default else 'OFF'}",
             f"{CHECKOUT}[{extras}]",
             limit=900,
         )

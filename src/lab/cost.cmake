@@ -1,10 +1,4 @@
 # The measuring core of `moored lab cost` and `moored bench attach`, and the library that `moored lab spin` preloads.
-if(NOT COMMAND nanobind_add_module)
-  execute_process(COMMAND ${Python_EXECUTABLE} -m nanobind --cmake_dir
-    OUTPUT_VARIABLE nanobind_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-  find_package(nanobind CONFIG REQUIRED)
-endif()
-
 nanobind_add_module(_cost NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS
   ${CMAKE_CURRENT_LIST_DIR}/cost_module.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_batch.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cost_entries.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_parts.cpp)

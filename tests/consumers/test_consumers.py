@@ -86,3 +86,32 @@ def test_cython_module(tmp_path: Path) -> None:
         *("--build-lib", tmp_path, "--build-temp", tmp_path / "objects"),
     )
     visit(tmp_path)
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("rustc"), reason="no Rust compiler here")
+def test_rust_library(tmp_path: Path) -> None:
+    run(
+        *("c++", "-std=c++20", "-c", "-fPIC", "-fvisibility=hidden"),
+        *("-I", moored.get_include(), "-I", sysconfig.get_path("include")),
+        *(moored.get_c_source(), "-o", tmp_path / "moored_c.o"),
+    )
+    run("ar", "rcs", tmp_path / "libmoored_c.a", tmp_path / "moored_c.o")
+    library = tmp_path / "libconsumer.so"
+    run(
+        *("rustc", "--edition", "2021", "--crate-type", "cdylib", "-D", "warnings"),
+        *("-L", tmp_path, "-l", "static=moored_c", "-l", "stdc++", "-o", library),
+        HERE / "rust" / "consumer.rs",
+    )
+    script = f"""
+import ctypes, threading
+call = ctypes.PyDLL({str(library)!r}).call_on_a_thread
+here = threading.local()
+seen = []
+def visit():
+    here.visits = getattr(here, "visits", 0) + 1
+    seen.append(here.visits)
+assert call(ctypes.py_object(visit), 3) == 3
+assert seen == [1, 2, 3], seen
+"""
+    run(sys.executable, "-c", script, limit=60)

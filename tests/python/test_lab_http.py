@@ -263,6 +263,7 @@ def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:
         (["--http", "0", "--mode", "warp"], 2, "warp"),
         (["--mode", "kept"], 2, "--http"),
         (["--port", "0", "--threads", "0"], 2, "--threads"),
+        (["--http", "99999"], 2, "--http 99999"),
     ],
 )
 def test_lab_serve_refuses_bad_options(options: list[str], code: int, word: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def test_json_is_written_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> N
     write_json({"rows": [1, 2]}, path)
     assert json.loads(path.read_text()) == {"rows": [1, 2]}
     assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_full_disk_is_one_clear_line() -> None:
+    with pytest.raises(CannotWrite, match="cannot write /dev/full: No space left on device"):
+        write_json({}, Path("/dev/full"))
+    assert Path("/dev/full").is_char_device()  # written to, not replaced
+
+
+def test_json_into_a_pipe_is_written_to_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json({"rows": []}, pipe)
+    assert json.loads(os.read(reading, 1000)) == {"rows": []}
+    os.close(reading)
 
 
 def test_json_keeps_the_old_file_when_the_new_one_cannot_be_made(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     port = args.http if http else args.port
     try:
         process.check_server_arguments(args)
-        options = process.server_options(args, port, http)
+        options = process.server_options(args, port, http, "--http" if http else "--port")
         work = process.prepare(args)
         with (
             signal_descriptor() as signals,

@@ -73,9 +73,11 @@ def check_server_arguments(args: argparse.Namespace) -> None:
     _check("--queue", args.queue, 1, 1 << 30)
 
 
-def server_options(args: argparse.Namespace, port: int, http: bool) -> ServerOptions:
+def server_options(
+    args: argparse.Namespace, port: int, http: bool, port_option: str = "--port"
+) -> ServerOptions:
     """Collect the checked arguments."""
-    _check("--port", port, 0, 65_535)
+    _check(port_option, port, 0, 65_535)
     return ServerOptions(
         mode=args.mode,
         threads=args.threads,

@@ -68,7 +68,7 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"cannot write {path}: there is no directory {folder}; make it first")
     if path.is_dir():
         raise CannotWrite(f"cannot write {path}: it is a directory; name a file")
-    if not os.access(folder, os.W_OK):
+    if not os.access(path if _is_device(path) else folder, os.W_OK):
         raise CannotWrite(f"cannot write {path}: no permission to write in {folder}")
 
 
@@ -79,16 +79,27 @@ def write_json(document: Mapping[str, Any], path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all: into a neighbour first, then rename."""
+    """Write a file as a whole or not at all: into a neighbour first, then rename.
+
+    What is no file, as /dev/stdout or a pipe, is written to, not replaced.
+    """
     check_writable(path)
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = path
+    if not _is_device(path):
+        target = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        neighbour.write_bytes(content)
-        os.replace(neighbour, path)
+        target.write_bytes(content)
+        if target != path:
+            os.replace(target, path)
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
     finally:
-        neighbour.unlink(missing_ok=True)
+        if target != path:
+            target.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
 
 
 def command_line(program: str = "moored") -> str:
