@@ -184,10 +184,7 @@ namespace detail {
     if (!the_gate.enter(now)) return refuse(refusal::closing);
   }
   const auto turn_back = [&](refusal why) {
-    if (counts_in) {
-      the_gate.not_an_attach();
-      the_gate.leave();
-    }
+    if (counts_in) the_gate.leave_unused();
     return refuse(why);
   };
   me.inside = true;
@@ -225,9 +222,14 @@ namespace detail {
 /// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.
 inline attachment try_attach(strategy how = strategy::kept) noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (how == strategy::kept && me.fast != 0 && !me.inside && !cpython::is_attached(me.kept))
-      [[likely]] {
+  if (how == strategy::kept && me.fast != 0 && !me.inside) [[likely]] {
+    // Counted in before asking whether somebody else has attached this thread: the other order
+    // measures dearer.
     if (detail::the_gate.enter(me.fast)) [[likely]] {
+      if (cpython::is_attached(me.kept)) [[unlikely]] {
+        detail::the_gate.leave_unused();
+        return attach_slowly(how);
+      }
       me.inside = true;
       PyEval_RestoreThread(me.kept);
       return {attachment::undo::save, true};

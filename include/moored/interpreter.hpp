@@ -79,8 +79,7 @@ class gate {
   [[nodiscard]] bool enter(life expected) noexcept {
     entered_.fetch_add(1, std::memory_order_seq_cst);
     if (life_.load(std::memory_order_seq_cst) == expected && is_open(expected)) return true;
-    turned_back_.fetch_add(1, std::memory_order_relaxed);
-    left_.fetch_add(1, std::memory_order_release);
+    leave_unused();
     return false;
   }
   void leave() noexcept { left_.fetch_add(1, std::memory_order_release); }
@@ -106,8 +105,11 @@ class gate {
 
   std::atomic<std::uint64_t> refusals{0}, made{0}, kept{0}, freed{0}, forgotten{0}, overdue{0};
 
-  /// An entry that turned out to be something else than an attachment.
-  void not_an_attach() noexcept { turned_back_.fetch_add(1, std::memory_order_relaxed); }
+  /// leave() after an entry that turned out to be something else than an attachment.
+  void leave_unused() noexcept {
+    turned_back_.fetch_add(1, std::memory_order_relaxed);
+    leave();
+  }
 
   /// In a forked child only the forking thread lives on; whoever else was inside is gone without
   /// having left.

@@ -99,10 +99,7 @@ inline void let_go_of_kept_state(thread_record& me, bool thread_is_ending) noexc
     forget_kept_state(me);  // Python made the state, and ended it before us
     me.stale = false;
   }
-  if (!me.inside) {
-    the_gate.not_an_attach();
-    the_gate.leave();
-  }
+  if (!me.inside) the_gate.leave_unused();
 }
 
 }  // namespace moored::inline v0::detail
