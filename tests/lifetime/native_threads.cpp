@@ -77,6 +77,13 @@ PyObject* run_once(PyObject*, PyObject* callable) {
   return PyBool_FromLong(attached);
 }
 
+/// Attaches this thread anew, from a scope without the GIL, and calls `callable`.
+PyObject* attach_and_call(PyObject*, PyObject* callable) {
+  const moored::detachment detached;
+  const moored::attachment attached = moored::attach();
+  return PyObject_CallNoArgs(callable);
+}
+
 PyObject* set_bound(PyObject*, PyObject* milliseconds) {
   moored::set_closing_bound(std::chrono::milliseconds(PyLong_AsLong(milliseconds)));
   Py_RETURN_NONE;
@@ -94,6 +101,7 @@ PyMethodDef methods[] = {
     {"idle_until", idle_until, METH_O, "idle_until(attaches)"},
     {"get_stuck", get_stuck, METH_NOARGS, "get_stuck()"},
     {"run_once", run_once, METH_O, "run_once(callable)"},
+    {"attach_and_call", attach_and_call, METH_O, "attach_and_call(callable)"},
     {"set_bound", set_bound, METH_O, "set_bound(milliseconds)"},
     {"counters", counters, METH_NOARGS, "counters()"},
     {nullptr, nullptr, 0, nullptr},
