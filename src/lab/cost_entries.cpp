@@ -1,6 +1,8 @@
 // The ways into Python from a native thread: CPython's own, and moored's.
 #include "cost_entries.hpp"
 
+#include <dlfcn.h>
+
 #include <memory>
 #include <utility>
 
@@ -35,6 +37,45 @@ void must_attach(const attachment& attached) {
                               call_python(callback);
                             }
                           }});
+}
+
+// PEP 788's guard, from 3.15 on. Looked up by name, so that this file builds with every Python.
+struct guard_calls {
+  void* (*view_from_main)();
+  void* (*guard_from_view)(void*);
+  void (*close)(void*);
+
+  [[nodiscard]] static guard_calls find() {
+    const guard_calls found{
+        reinterpret_cast<decltype(view_from_main)>(
+            dlsym(RTLD_DEFAULT, "PyInterpreterView_FromMain")),
+        reinterpret_cast<decltype(guard_from_view)>(
+            dlsym(RTLD_DEFAULT, "PyInterpreterGuard_FromView")),
+        reinterpret_cast<decltype(close)>(dlsym(RTLD_DEFAULT, "PyInterpreterGuard_Close"))};
+    if (!found.view_from_main || !found.guard_from_view || !found.close)
+      throw refused("interpreter guards: new in CPython 3.15");
+    return found;
+  }
+};
+
+// What an attach would cost if a guard for each call were the gate.
+[[nodiscard]] operation raw_in_a_guard(PyObject* callback) {
+  operation op = raw(callback);
+  op.key = "raw_in_a_guard";
+  op.repeat = [=](std::size_t times) {
+    const guard_calls calls = guard_calls::find();
+    static void* const view = calls.view_from_main();  // one for the process
+    PyThreadState* const mine = PyGILState_GetThisThreadState();
+    for (; times != 0; --times) {
+      void* const guard = calls.guard_from_view(view);
+      {
+        const restored python{mine};
+        call_python(callback);
+      }
+      calls.close(guard);
+    }
+  };
+  return op;
 }
 
 // The thread is adopted once; the callers are ordinary Ensure and Release.
@@ -111,6 +152,7 @@ operation attach_and_call(std::string key, strategy way, PyObject* callback) {
 
 std::vector<operation> entries(PyObject* callback) {
   return {raw(callback),
+          raw_in_a_guard(callback),
           attach_and_call("moored_kept", strategy::kept, callback),
           attach_and_call("moored_temporary", strategy::temporary, callback),
           attach_and_call("moored_side", strategy::side, callback),

@@ -20,6 +20,7 @@ STRICT_MISSED = 4
 
 NAMES = {
     RAW: "PyEval_RestoreThread + call + PyEval_SaveThread (raw)",
+    "raw_in_a_guard": "the same in an interpreter guard of its own (3.15)",
     "moored_kept": "moored attach, kept + call + end",
     "moored_temporary": "moored attach, temporary + call + end",
     "moored_side": "moored attach, side + call + end",
