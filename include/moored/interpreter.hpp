@@ -175,6 +175,7 @@ inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
 
 inline bool gate::open() noexcept {
   if (is_open(life_.load(std::memory_order_relaxed))) return true;
+  if (closing()) return true;  // nobody opens it again before the interpreter is gone
   // A subinterpreter has atexit callbacks of its own, and ends before native threads lose the main
   // one.
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) return true;

@@ -132,6 +132,8 @@ TEST(closing, refuses_from_the_atexit_moment_on_while_python_still_runs) {
     static std::atomic<bool> refused{false};
     // Registered before the gate opens, so it runs after the gate has closed.
     static const auto probe = +[] {
+      EXPECT_TRUE(moored::open());  // does nothing: it is too late to open it again
+      EXPECT_FALSE(moored::keep_thread());
       std::thread([] { refused = moored::try_attach().why() == refusal::closing; }).join();
     };
     const std::string source = "import atexit, ctypes\nprobe = ctypes.PYFUNCTYPE(None)(" +
@@ -142,6 +144,7 @@ TEST(closing, refuses_from_the_atexit_moment_on_while_python_still_runs) {
     on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
     EXPECT_EQ(Py_FinalizeEx(), 0);
     EXPECT_TRUE(refused);
+    std::thread([] { EXPECT_EQ(moored::try_attach().why(), refusal::no_interpreter); }).join();
   });
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"moored {__version__}")
         return 0
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # in order with stderr, also in a file
         args = make_parser(named).parse_args(words)
         status = int(args.run(args))
         sys.stdout.flush()
