@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "adopted_state.hpp"
 #include "guest_state.hpp"
 #include "kept_state.hpp"
 
@@ -121,9 +122,7 @@ inline void attachment::undo_attach() const noexcept {
         PyEval_SaveThread();
       } else {
         me.letting_go = false;
-        me.kept = nullptr;
-        me.kept_in = me.fast = 0;
-        detail::release_kept_state(true);
+        detail::release_kept_state(me, PyGILState_UNLOCKED);
       }
       break;
     case undo::free_temporary:
@@ -172,7 +171,7 @@ namespace detail {
   // Within a detachment the thread is counted in already, and shutdown is waiting for it.
   const bool counts_in = !me.inside;
   detail::life now = the_gate.now();
-  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_kept_state(me);
+  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_state(me);
   if (counts_in) {
     if (the_gate.closing()) return refuse(refusal::closing);
     if (me.stale) return refuse(refusal::stale_thread);
@@ -267,27 +266,18 @@ class detachment {
 /// becomes fast. Does not leave the thread attached if it was not. Called again it does nothing.
 /// Any thread, attached or not.
 ///
-/// False when there is no interpreter or it is closing, when the thread is ending, and on a side or
-/// borrowed state.
+/// Inside a callback of another binding it adopts the state that the binding made. Such a state is
+/// freed after its thread has ended, by a thread of moored's, so that the end of a thread whose
+/// code is not yours never waits for the GIL.
+///
+/// False when there is no interpreter or it is closing, when the thread is ending, on a side or
+/// borrowed state, and on a state of a subinterpreter. On 3.15 a state that PyThreadState_Ensure
+/// made dies with its callback all the same.
 inline bool keep_thread() noexcept {
   detail::thread_record& me = detail::this_thread;
   if (me.retired || me.lending || me.guest != nullptr) return false;
   const attachment attached = try_attach();
-  if (!attached) return false;
-  if (!detail::the_gate.open()) {  // attached by somebody else, before any attach of ours
-    PyErr_Clear();
-    return false;
-  }
-  const detail::life now = detail::the_gate.now();
-  if (!detail::the_gate.is_open(now) || detail::the_gate.closing()) return false;
-  if (me.kept != nullptr && me.kept_in == now) {
-    me.letting_go = false;
-    return true;
-  }
-  if (me.kept != nullptr) detail::forget_kept_state(me);
-  (void)PyGILState_Ensure();  // not released: this is the keeping
-  detail::note_kept_state(me, cpython::this_thread_state(), now, false);
-  return true;
+  return attached && detail::adopt_attached_state();
 }
 
 /// Lets the calling thread's kept state go before the thread ends; does nothing when it keeps none.
@@ -295,7 +285,12 @@ inline bool keep_thread() noexcept {
 /// attached or not.
 inline void release_thread() noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (me.kept != nullptr && !me.lending) detail::let_go_of_kept_state(me, false);
+  if (me.kept == nullptr || me.lending) return;
+  if (detail::this_adoption != nullptr) {
+    detail::release_adopted_state(me);
+  } else {
+    detail::let_go_of_kept_state(me, false);
+  }
 }
 
 }  // namespace moored::inline v0

@@ -65,10 +65,16 @@ inline constexpr bool old_state_haunts_next_life = PY_VERSION_HEX >= 0x030F0000;
 
 /// Up to early 3.12, a finaliser that enters Python while PyGILState_Release clears the state has
 /// the state deleted twice (gh-119753). Dropping the thread's locals first, while the state is
-/// still counted, leaves nothing to finalise.
-inline void drop_locals_before_last_release() noexcept {
+/// still counted, leaves nothing to finalise. What is under the key `except` stays: it finalises
+/// nothing, and a copy of moored that keeps the state longer needs it.
+inline void drop_locals_before_last_release([[maybe_unused]] const char* except) noexcept {
 #if PY_VERSION_HEX < 0x030D0000
-  if (PyObject* const locals = PyThreadState_GetDict()) PyDict_Clear(locals);
+  PyObject* const locals = PyThreadState_GetDict();
+  if (locals == nullptr) return;
+  PyObject* const stays = Py_XNewRef(PyDict_GetItemString(locals, except));
+  PyDict_Clear(locals);
+  if (stays != nullptr && PyDict_SetItemString(locals, except, stays) != 0) PyErr_Clear();
+  Py_XDECREF(stays);
 #endif
 }
 

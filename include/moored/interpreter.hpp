@@ -53,13 +53,14 @@ enum class refusal : std::uint8_t {
 /// What has happened since the process (or the fork) began. Reading it takes no lock and holds
 /// nobody up.
 struct counters {
-  std::uint64_t attaches;      ///< Outermost attachments that began.
-  std::uint64_t refusals;      ///< Attaches that were refused.
-  std::uint64_t states_made;   ///< Thread states made by moored.
-  std::uint64_t states_kept;   ///< Threads that keep a state now.
-  std::uint64_t states_freed;  ///< Thread states freed by moored.
-  std::uint64_t
-      states_forgotten;   ///< Left to CPython: their interpreter closed, or their process forked.
+  std::uint64_t attaches;        ///< Outermost attachments that began.
+  std::uint64_t refusals;        ///< Attaches that were refused.
+  std::uint64_t states_made;     ///< Thread states made by moored.
+  std::uint64_t states_adopted;  ///< Thread states made by another binding and kept by moored.
+  std::uint64_t states_kept;     ///< States, made or adopted, that are kept now.
+  std::uint64_t states_freed;    ///< States, made or adopted, that moored has freed.
+  /// Left to CPython: their interpreter closed, their process forked, or Python ended their thread.
+  std::uint64_t states_forgotten;
   std::uint64_t overdue;  ///< Calls that were still inside when shutdown stopped waiting.
 };
 
@@ -103,7 +104,8 @@ class gate {
 
   [[nodiscard]] counters count() const noexcept;
 
-  std::atomic<std::uint64_t> refusals{0}, made{0}, kept{0}, freed{0}, forgotten{0}, overdue{0};
+  std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
+      overdue{0};
 
   /// leave() after an entry that turned out to be something else than an attachment.
   void leave_unused() noexcept {
@@ -115,7 +117,7 @@ class gate {
   /// having left.
   void after_fork(bool this_thread_is_inside) noexcept {
     left_.store(entered_.load() - (this_thread_is_inside ? 1 : 0));
-    kept.store(0);
+    forgotten.fetch_add(kept.exchange(0));
   }
 
  private:
@@ -144,8 +146,7 @@ inline constinit gate the_gate;
 struct thread_record {
   PyThreadState* kept = nullptr;  ///< The state that this thread keeps.
   life kept_in = 0;               ///< The life in which it was kept.
-  life fast =
-      0;  ///< The same if moored made the state, which then lives as long as the thread; or 0.
+  life fast = 0;  ///< The same if moored made the state, which then lives as long as the thread.
   PyThreadState* guest = nullptr;  ///< The side or borrowed state that this thread is using.
   bool inside = false;             ///< Counted in at the gate.
   bool letting_go = false;         ///< The kept state ends with the outermost attachment.
@@ -198,7 +199,6 @@ inline bool gate::open() noexcept {
   if (!hooked_) {
     pthread_atfork(nullptr, nullptr, [] {
       thread_record& me = this_thread;
-      if (me.kept != nullptr) the_gate.forgotten.fetch_add(1);
       me.kept = nullptr;
       me.kept_in = me.fast = 0;
       the_gate.after_fork(me.inside);
@@ -248,6 +248,7 @@ inline counters gate::count() const noexcept {
   return {.attaches = read(entered_) - turned_back,
           .refusals = read(refusals),
           .states_made = read(made),
+          .states_adopted = read(adopted),
           .states_kept = read(kept),
           .states_freed = read(freed),
           .states_forgotten = read(forgotten),

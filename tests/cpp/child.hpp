@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <fstream>
 #include <functional>
 #include <semaphore>
 #include <string>
@@ -83,6 +84,22 @@ inline int states() {
     ++number;
   }
   return number;
+}
+
+/// Waits, without the GIL, until no state is kept: an adopted one is freed after its thread has
+/// been joined. The caller is attached. A state that stays is a test that does not end.
+inline void until_nothing_is_kept() {
+  const moored::detachment detached;
+  while (moored::count().states_kept != 0) std::this_thread::yield();
+}
+
+/// Kilobytes of this process in memory.
+inline long resident_kb() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
+  }
+  return -1;
 }
 
 /// A PyGILState_Ensure and Release around `body`, as ctypes, Cython, pybind11 and nanobind make for

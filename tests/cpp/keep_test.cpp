@@ -1,23 +1,9 @@
 // keep_test.cpp: who keeps a state, for how long, and that nothing is left of it.
 #include "child.hpp"
 
-#include <fstream>
 #include <vector>
 
 using namespace moored_test;
-
-namespace {
-
-/// Kilobytes of this process in memory.
-long resident_kb() {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
-  }
-  return -1;
-}
-
-}  // namespace
 
 TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
   in_child([] {
@@ -95,7 +81,7 @@ TEST(keep, thread_inside_another_bindings_callback_keeps_that_state) {
       }
       EXPECT_EQ(moored::count().states_kept, 1U);
     });
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    until_nothing_is_kept();
     EXPECT_EQ(states(), 1);
   });
 }
@@ -114,12 +100,7 @@ TEST(keep, thread_on_a_thread_that_python_made_leaves_it_to_python) {
         "thread.start()\n"
         "thread.join()\n";
     run(source.c_str());
-    // The thread object is done before the native thread is; join that by waiting for what its end
-    // counts.
-    {
-      const moored::detachment detached;
-      while (moored::count().states_kept != 0) std::this_thread::yield();
-    }
+    until_nothing_is_kept();
     EXPECT_EQ(moored::count().states_forgotten, 1U);
     EXPECT_EQ(states(), 1);
   });

@@ -1,0 +1,321 @@
+// moored/adopted_state.hpp: keeping a state that somebody else's binding made, and the reaper that
+// frees it when its thread has ended.
+//
+// keep_thread() inside a callback, and `moored run`, keep the states of threads whose code is not
+// ours. Whoever wrote that code may join the thread with the GIL held, which is harmless as long as
+// the end of a thread does not want the GIL. So an adopted state is not freed by its own thread:
+// the thread hands it to the reaper, a native thread that exists only while there is something to
+// free.
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <climits>
+#include <new>
+#include <optional>
+#include <thread>
+
+#include "kept_state.hpp"
+
+namespace moored::inline v0::detail {
+
+/// One adopted state. Shared by the thread that keeps it (then by the reaper) and by a capsule in
+/// the state's dict; the last of the two deletes it.
+///
+/// The capsule marks the state as adopted, so that only one of several copies of moored in a
+/// process adopts it. And it is told when somebody else clears the state: Python at the end of its
+/// own thread or of the interpreter, cffi for the threads that cffi keeps. From then on the state
+/// is not ours to touch.
+struct adoption {
+  PyThreadState* state;
+  life born_in;
+  bool released = false;  ///< We clear the state ourselves. The GIL guards it.
+  bool cleared = false;   ///< Somebody else did. The GIL guards it.
+  int rounds = 0;         ///< Of pthread-key destructors that its ending thread has gone through.
+  adoption* next = nullptr;
+  std::atomic<int> owners{2};
+
+  void drop() noexcept {
+    if (owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+};
+
+/// What this thread has adopted. No destructor of its own, as thread_record; see farewell.
+inline constinit thread_local adoption* this_adoption = nullptr;
+
+/// This thread keeps nothing any more; the state that it kept, made or adopted, is left to Python.
+inline void forget_state(thread_record& me) noexcept {
+  adoption* const its = this_adoption;
+  this_adoption = nullptr;
+  forget_kept_state(me);
+  if (its != nullptr) its->drop();
+}
+
+/// Frees the states of threads that have ended.
+///
+/// Its members are never destroyed: the thread may still be waiting when the process ends.
+class reaper {
+ public:
+  /// Called by a thread in its last moments, counted in at the gate. The count goes with the state.
+  void take(adoption* dead) noexcept {
+    dead->next = dead_.load(std::memory_order_relaxed);
+    while (!dead_.compare_exchange_weak(dead->next, dead, std::memory_order_seq_cst)) {
+    }
+    if (running_.exchange(true, std::memory_order_seq_cst) || start()) return;
+    running_.store(false, std::memory_order_release);
+    give_up();
+  }
+
+  /// The child of a fork has no reaper, and CPython has freed the states of all other threads.
+  void after_fork() noexcept {
+    dead_.store(nullptr, std::memory_order_relaxed);
+    running_.store(false, std::memory_order_relaxed);
+  }
+
+ private:
+  [[nodiscard]] bool start() noexcept {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    // The program's signals are not for this thread.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    const auto main = [](void* self) -> void* {
+      static_cast<reaper*>(self)->work();
+      return nullptr;
+    };
+    const bool started = pthread_create(&thread, &attributes, main, this) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&attributes);
+    return started;
+  }
+
+  // Not noexcept: up to 3.13.0 entering an interpreter that is gone unwinds the thread.
+  void work() {
+    // A thread that lingers is one more thread at a fork; one that does not is made anew for every
+    // thread that ends.
+    constexpr int looks = 10;
+    for (int idle = 0;;) {
+      if (adoption* const batch = dead_.exchange(nullptr, std::memory_order_acq_rel)) {
+        free(batch);
+        idle = 0;
+      } else if (++idle <= looks) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      } else {
+        // take() adds and then looks whether we run; we say that we do not, and then look again.
+        running_.store(false, std::memory_order_seq_cst);
+        if (dead_.load(std::memory_order_seq_cst) == nullptr || running_.exchange(true)) return;
+        idle = 0;
+      }
+    }
+  }
+
+  /// The states are cleared with a state of the reaper's own attached, so that what their
+  /// thread-locals do at their end, entering Python by another binding included, is done on a state
+  /// that PyGILState knows. They are deleted without it, which CPython allows: from 3.12 on
+  /// deleting a state takes away the PyGILState binding of the thread that does it.
+  void free(adoption* batch) {
+    const PyGILState_STATE token = PyGILState_Ensure();
+    for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
+      if (dead->cleared) continue;
+      dead->released = true;
+      PyThreadState_Clear(dead->state);
+    }
+    PyGILState_Release(token);
+    while (batch != nullptr) {
+      adoption* const dead = batch;
+      batch = dead->next;
+      if (dead->released) PyThreadState_Delete(dead->state);
+      finish(dead, dead->released);
+    }
+  }
+
+  /// No thread could be made: the states stay until Python frees them with the interpreter.
+  void give_up() noexcept {
+    adoption* batch = dead_.exchange(nullptr, std::memory_order_acq_rel);
+    while (batch != nullptr) {
+      adoption* const dead = batch;
+      batch = dead->next;
+      finish(dead, false);
+    }
+  }
+
+  static void finish(adoption* dead, bool freed) noexcept {
+    (freed ? the_gate.freed : the_gate.forgotten).fetch_add(1, std::memory_order_relaxed);
+    the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
+    dead->drop();
+    the_gate.leave_unused();
+  }
+
+  std::atomic<adoption*> dead_{nullptr};
+  std::atomic<bool> running_{false};
+};
+
+inline constinit reaper the_reaper;
+
+/// The last thing that an ending thread does with its state.
+///
+/// thread_locals of other extensions are destroyed in any order around ours, and libraries (GLib)
+/// enter Python from destructors of pthread keys. The state is handed over in the last round of
+/// those: CPython's own key was emptied in the first, so nobody on this thread finds the state any
+/// more. No Python is called here.
+///
+/// Empty when the process has no key left.
+[[nodiscard]] inline std::optional<pthread_key_t> hand_over_key() noexcept {
+  static const std::optional<pthread_key_t> key = []() -> std::optional<pthread_key_t> {
+    pthread_key_t made = 0;
+    const auto hand_over = [](void* value) {
+      auto* const its = static_cast<adoption*>(value);
+      if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+          pthread_setspecific(*hand_over_key(), its) == 0)
+        return;
+      the_reaper.take(its);
+    };
+    if (pthread_key_create(&made, hand_over) != 0) return std::nullopt;
+    pthread_atfork(nullptr, nullptr, [] {
+      the_reaper.after_fork();
+      if (this_adoption != nullptr) this_adoption->drop();
+      this_adoption = nullptr;
+    });
+    return made;
+  }();
+  return key;
+}
+
+/// Ends the adoption with its thread. A C++ thread_local, because those are destroyed while
+/// CPython's pthread key still tells whether the state is there.
+struct farewell {
+  farewell() noexcept = default;
+  farewell(const farewell&) = delete;
+  farewell& operator=(const farewell&) = delete;
+  ~farewell() {
+    thread_record& me = this_thread;
+    me.retired = true;
+    adoption* const its = this_adoption;
+    if (its == nullptr) return;
+    // Ended from within Python, closing, or ended by Python before us: nothing can be undone.
+    if (me.is_attached() || !the_gate.enter(its->born_in)) {
+      forget_state(me);
+    } else if (cpython::this_thread_state() != its->state ||
+               pthread_setspecific(*hand_over_key(), its) != 0) {
+      forget_state(me);
+      the_gate.leave_unused();
+    } else {
+      this_adoption = nullptr;
+      me.kept = nullptr;
+      me.kept_in = 0;
+    }
+  }
+  void arm() const noexcept {}
+};
+
+inline thread_local farewell this_threads_farewell;
+
+/// Somebody clears the dict of an adopted state.
+inline void on_state_cleared(PyObject* capsule) noexcept {
+  auto* const its = static_cast<adoption*>(PyCapsule_GetPointer(capsule, adoption_key));
+  if (its == nullptr) return PyErr_Clear();
+  if (!its->released) {
+    its->cleared = true;
+    if (this_adoption == its) {
+      forget_state(this_thread);
+      this_thread.stale = false;
+    }
+  }
+  its->drop();
+}
+
+/// True when this thread keeps a state, made or adopted, in the life that is open now.
+[[nodiscard]] inline bool keeps_state(const thread_record& me) noexcept {
+  return me.kept != nullptr && me.kept_in == the_gate.now();
+}
+
+/// Keeps the state by which another binding has attached this thread. Caller: attached.
+///
+/// False on a state that PyGILState does not know, or of a subinterpreter; when the gate is
+/// closing, the thread is ending, or memory is short. No exception is left. Called again it does
+/// nothing.
+[[nodiscard]] inline bool adopt_attached_state() noexcept {
+  thread_record& me = this_thread;
+  if (me.retired || me.lending || me.guest != nullptr) return false;
+  PyThreadState* const state = cpython::this_thread_state();
+  if (state == nullptr || state != cpython::current()) return false;
+  if (PyThreadState_GetInterpreter(state) != PyInterpreterState_Main()) return false;
+  if (!hand_over_key()) return false;
+  if (!the_gate.open()) {
+    PyErr_Clear();
+    return false;
+  }
+  const life now = the_gate.now();
+  if (!gate::is_open(now)) return false;
+  if (me.kept != nullptr && me.kept_in == now) {
+    me.letting_go = false;
+    return true;
+  }
+  if (me.kept != nullptr) forget_state(me);
+  PyObject* const locals = PyThreadState_GetDict();
+  if (locals == nullptr) return false;
+  if (PyDict_GetItemString(locals, adoption_key) != nullptr)
+    return true;  // by another copy of moored
+  auto* const its = new (std::nothrow) adoption{.state = state, .born_in = now};
+  if (its == nullptr) return false;
+  PyObject* const capsule = PyCapsule_New(its, adoption_key, on_state_cleared);
+  if (capsule == nullptr) {
+    delete its;
+    PyErr_Clear();
+    return false;
+  }
+  const bool marked = PyDict_SetItemString(locals, adoption_key, capsule) == 0;
+  if (!marked) its->released = true;  // the capsule goes now, and takes its share with it
+  Py_DECREF(capsule);
+  if (!marked) {
+    its->drop();
+    PyErr_Clear();
+    return false;
+  }
+  this_threads_farewell.arm();
+  (void)PyGILState_Ensure();  // not released: this is the keeping
+  this_adoption = its;
+  me.kept = state;
+  me.kept_in = now;
+  me.fast = 0;
+  the_gate.adopted.fetch_add(1, std::memory_order_relaxed);
+  the_gate.kept.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+/// Gives an adopted state back to whoever made it, from its own thread, attached or not.
+inline void release_adopted_state(thread_record& me) noexcept {
+  adoption* const its = this_adoption;
+  const bool was_attached = me.is_attached();
+  if (!was_attached) {
+    if (!me.inside && !the_gate.enter(its->born_in)) return forget_state(me);
+    if (cpython::this_thread_state() != its->state) {
+      forget_state(me);
+      me.stale = false;
+      if (!me.inside) the_gate.leave_unused();
+      return;
+    }
+    PyEval_RestoreThread(its->state);
+  }
+  its->released = true;
+  this_adoption = nullptr;
+  me.kept = nullptr;
+  me.kept_in = 0;
+  if (PyObject* const locals = PyThreadState_GetDict()) {
+    if (PyDict_DelItemString(locals, adoption_key) != 0) PyErr_Clear();
+  }
+  its->drop();
+  if (!was_attached) cpython::drop_locals_before_last_release(adoption_key);
+  PyGILState_Release(was_attached ? PyGILState_LOCKED : PyGILState_UNLOCKED);
+  the_gate.freed.fetch_add(1, std::memory_order_relaxed);
+  the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
+  if (!was_attached && !me.inside) the_gate.leave_unused();
+}
+
+}  // namespace moored::inline v0::detail

@@ -1,0 +1,248 @@
+// adopt_test.cpp: states that another binding made and moored keeps, and the reaper that frees
+// them.
+#include "child.hpp"
+
+#include <pthread.h>
+
+#include <vector>
+
+using namespace moored_test;
+
+namespace {
+
+/// Enters Python as another binding does, and adopts.
+void enter_and_adopt() {
+  as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); });
+}
+
+}  // namespace
+
+TEST(adopt, a_thread_joined_with_the_gil_held_does_not_hang) {
+  in_child([] {
+    const python interpreter;
+    std::binary_semaphore called{0};
+    std::binary_semaphore may_end{0};
+    std::thread thread([&] {
+      enter_and_adopt();
+      called.release();
+      may_end.acquire();
+    });
+    {
+      const moored::detachment detached;
+      called.acquire();
+    }
+    may_end.release();
+    thread.join();  // the GIL is held
+    until_nothing_is_kept();
+    EXPECT_EQ(states(), 1);
+    EXPECT_EQ(moored::count().states_freed, 1U);
+  });
+}
+
+TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
+  in_child([] {
+    const python interpreter;
+    run(visits_source);
+    std::vector<long> memory;
+    for (int round = 0; round < 10; ++round) {
+      on_foreign_thread([] {
+        for (int i = 0; i < 1000; ++i) {
+          std::thread([] {
+            as_another_binding([] {
+              EXPECT_TRUE(moored::keep_thread());
+              EXPECT_EQ(value_of("visit()"), 1);
+            });
+          }).join();
+        }
+      });
+      until_nothing_is_kept();
+      memory.push_back(resident_kb());
+    }
+    EXPECT_EQ(states(), 1);
+    EXPECT_EQ(moored::count().states_adopted, 10000U);
+    EXPECT_EQ(moored::count().states_freed, 10000U);
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory in quarantine
+    EXPECT_LE(memory.back() - memory[4], 512) << "KB after round 5: " << memory[4];
+#endif
+  });
+}
+
+TEST(adopt, threads_that_live_together_are_all_freed) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      std::vector<std::thread> crowd;
+      for (int i = 0; i < 64; ++i) crowd.emplace_back(enter_and_adopt);
+      for (std::thread& one : crowd) one.join();
+    });
+    until_nothing_is_kept();
+    EXPECT_EQ(states(), 1);
+    EXPECT_EQ(moored::count().states_freed, 64U);
+  });
+}
+
+TEST(adopt, a_finaliser_may_enter_python_by_another_binding) {
+  in_child([] {
+    const python interpreter;
+    static std::atomic<int> finalised{0};
+    static const auto enter = +[] { as_another_binding([] { ++finalised; }); };
+    const std::string source = "import ctypes\nenter = ctypes.CFUNCTYPE(None)(" +
+                               std::to_string(reinterpret_cast<std::uintptr_t>(enter)) +
+                               ")\n"
+                               "import threading\n"
+                               "here = threading.local()\n"
+                               "class Farewell:\n"
+                               "    def __del__(self): enter()\n";
+    run(source.c_str());
+    on_foreign_thread([] {
+      std::vector<std::thread> crowd;
+      for (int i = 0; i < 8; ++i) {
+        crowd.emplace_back([] {
+          as_another_binding([] {
+            EXPECT_TRUE(moored::keep_thread());
+            run("here.farewell = Farewell()");
+          });
+        });
+      }
+      for (std::thread& one : crowd) one.join();
+    });
+    until_nothing_is_kept();
+    EXPECT_EQ(finalised, 8);
+    EXPECT_EQ(states(), 1);
+  });
+}
+
+TEST(adopt, a_pthread_key_destructor_may_enter_python_afterwards) {
+  in_child([] {
+    static std::atomic<int> entered{0};
+    static pthread_key_t key;
+    pthread_key_create(&key, [](void*) { as_another_binding([] { ++entered; }); });
+    const python interpreter;
+    on_foreign_thread([] {
+      pthread_setspecific(key, &entered);
+      enter_and_adopt();
+    });
+    until_nothing_is_kept();
+    EXPECT_EQ(entered, 1);
+    EXPECT_EQ(states(), 1);
+  });
+}
+
+TEST(adopt, a_state_that_somebody_else_cleared_is_not_touched) {
+  in_child([] {
+    const python interpreter;
+    PyThreadState* adopted = nullptr;
+    std::binary_semaphore called{0};
+    std::binary_semaphore may_end{0};
+    std::thread thread([&] {
+      as_another_binding([&] {
+        EXPECT_TRUE(moored::keep_thread());
+        adopted = moored::cpython::this_thread_state();
+      });
+      called.release();
+      may_end.acquire();
+    });
+    {
+      const moored::detachment detached;
+      called.acquire();
+    }
+    PyThreadState_Clear(adopted);
+    may_end.release();
+    thread.join();
+    until_nothing_is_kept();
+    EXPECT_EQ(moored::count().states_freed, 0U);
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+  });
+}
+
+TEST(adopt, shutdown_frees_the_states_of_threads_that_have_ended) {
+  in_child([] {
+    for (int round = 0; round < 20; ++round) {
+      const python interpreter;
+      std::vector<std::thread> crowd;
+      const moored::detachment detached;
+      for (int i = 0; i < 8; ++i) crowd.emplace_back(enter_and_adopt);
+      for (std::thread& one : crowd) one.join();
+    }
+    EXPECT_EQ(moored::count().states_adopted, 160U);
+    EXPECT_EQ(moored::count().states_freed, 160U);
+    EXPECT_EQ(moored::count().overdue, 0U);
+  });
+}
+
+TEST(adopt, a_thread_that_outlives_the_interpreter_forgets_its_state) {
+  in_child([] {
+    std::binary_semaphore called{0};
+    std::binary_semaphore may_end{0};
+    std::thread thread;
+    {
+      const python interpreter;
+      thread = std::thread([&] {
+        enter_and_adopt();
+        called.release();
+        may_end.acquire();
+        EXPECT_FALSE(moored::try_attach());
+      });
+      const moored::detachment detached;
+      called.acquire();
+    }
+    may_end.release();
+    thread.join();
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::count().states_kept, 0U);
+  });
+}
+
+TEST(adopt, and_release_gives_the_state_back) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      enter_and_adopt();
+      EXPECT_NE(moored::cpython::this_thread_state(), nullptr);
+      moored::release_thread();
+      EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
+      as_another_binding([] {
+        EXPECT_TRUE(moored::keep_thread());
+        moored::release_thread();
+      });
+      EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
+      enter_and_adopt();
+    });
+    until_nothing_is_kept();
+    EXPECT_EQ(moored::count().states_adopted, 3U);
+    EXPECT_EQ(moored::count().states_freed, 3U);
+    EXPECT_EQ(states(), 1);
+  });
+}
+
+TEST(adopt, a_forked_child_goes_on_with_its_own_reaper) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread(enter_and_adopt);
+    until_nothing_is_kept();
+    PyOS_BeforeFork();
+    const pid_t child = fork();
+    if (child == 0) {
+      PyOS_AfterFork_Child();
+      on_foreign_thread(enter_and_adopt);
+      until_nothing_is_kept();
+      _exit(states() == 1 && moored::count().states_freed == 2U ? 0 : 1);
+    }
+    PyOS_AfterFork_Parent();
+    int status = -1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  });
+}
+
+TEST(adopt, a_subinterpreters_state_is_refused) {
+  in_child([] {
+    const python interpreter;
+    PyThreadState* const mine = PyThreadState_Get();
+    PyThreadState* const sub = Py_NewInterpreter();
+    EXPECT_FALSE(moored::detail::adopt_attached_state());
+    Py_EndInterpreter(sub);
+    PyThreadState_Swap(mine);
+    EXPECT_EQ(moored::count().states_adopted, 0U);
+  });
+}
