@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attach.hpp"       // attachment, try_attach, attach, detachment, keep_thread
+#include "chunk_cache.hpp"  // install: temporary states made cheap, for every binding
 #include "cpython.hpp"      // what differs between Python versions
 #include "guest_state.hpp"  // the side state and the borrowed state
 #include "interpreter.hpp"  // the closing gate, and what is counted
