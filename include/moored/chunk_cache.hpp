@@ -10,18 +10,17 @@
 // state is attached any more, by several threads at once.
 #pragma once
 
-#include <Python.h>
-
 #include <dlfcn.h>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif
+
+#include "cpython.hpp"
 
 namespace moored::inline v0 {
 
@@ -42,7 +41,7 @@ struct chunk_counters {
 
 namespace detail {
 
-inline constexpr std::size_t chunk_bytes = 16 * 1024;  // CPython's _PY_DATA_STACK_CHUNK_SIZE
+inline constexpr std::size_t chunk_bytes = cpython::data_stack_chunk_bytes;
 
 #ifdef __SANITIZE_ADDRESS__
 // A chunk in the cache belongs to nobody: who still uses it is told so.
@@ -143,14 +142,6 @@ inline void stay_loaded(const chunk_cache& cache) noexcept {
   return one.ctx == other.ctx && one.alloc == other.alloc && one.free == other.free;
 }
 
-/// The Python that runs, which need not be the one that this was compiled for.
-[[nodiscard]] inline bool python_has_chunks() noexcept {
-  char* rest = nullptr;
-  const long major = std::strtol(Py_GetVersion(), &rest, 10);
-  const long minor = *rest == '.' ? std::strtol(rest + 1, nullptr, 10) : 0;
-  return major > 3 || (major == 3 && minor >= 11);
-}
-
 }  // namespace detail
 
 /// Puts the cache in place, for the whole process and for good. Installing again is installing
@@ -160,7 +151,7 @@ inline void stay_loaded(const chunk_cache& cache) noexcept {
 /// Py_FinalizeEx and a new Py_Initialize, which from 3.12 on goes back to Python's own allocator,
 /// call it again.
 [[nodiscard]] inline cache_status install() noexcept {
-  if (!detail::python_has_chunks()) return cache_status::nothing_to_gain;
+  if (!cpython::has_data_stacks()) return cache_status::nothing_to_gain;
   detail::chunk_cache& cache = detail::the_chunk_cache_1;
   // Interpreters with a GIL each may be here at once. The second need not wait: the first is done
   // in an instant.

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <optional>
 
 namespace moored::inline v0::cpython {
@@ -111,6 +112,19 @@ class interpreter_guard {
   PyInterpreterGuard* guard_ = nullptr;
 #endif
 };
+
+/// CPython's _PY_DATA_STACK_CHUNK_SIZE: what a state asks of the arena allocator for its first
+/// frame. From 3.11.
+inline constexpr std::size_t data_stack_chunk_bytes = 16 * 1024;
+
+/// True when the Python that runs has data stacks, which need not be the one that this was compiled
+/// for. Any thread, also before Py_Initialize.
+[[nodiscard]] inline bool has_data_stacks() noexcept {
+  char* rest = nullptr;
+  const long major = std::strtol(Py_GetVersion(), &rest, 10);
+  const long minor = *rest == '.' ? std::strtol(rest + 1, nullptr, 10) : 0;
+  return major > 3 || (major == 3 && minor >= 11);
+}
 
 /// The C stack of the calling thread.
 struct stack_bounds {

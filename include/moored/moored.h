@@ -1,8 +1,8 @@
 /* moored/moored.h: the C face of moored, for C, Cython, Rust and whoever can call C.
  *
  * Compile moored_c.cpp, which lies beside this file, once into your program (CMake: link moored::c;
- * Python: moored.get_c_source()). Every function may be called by any thread, attached or not, and
- * none of them throws. */
+ * Python: moored.get_c_source()). Unless it says otherwise, a function may be called by any thread,
+ * attached or not. None of them throws. */
 #ifndef MOORED_H
 #define MOORED_H
 
@@ -22,7 +22,8 @@ typedef enum moored_status {
   MOORED_UNSUPPORTED = 5,  /* side, borrowed: cannot be made safe with this Python */
   MOORED_NO_MEMORY = 6,    /* a thread state could not be made */
   MOORED_BAD_ARGUMENT = 7, /* a null pointer, or a strategy that does not exist */
-  MOORED_NOT_KEPT = 8      /* not here: the thread is ending, lending, or a guest */
+  MOORED_NOT_KEPT = 8,     /* not here: the thread is ending, lending, or a guest */
+  MOORED_NOTHING_TO_GAIN = 9 /* moored_install: this Python (3.10) maps no chunks */
 } moored_status;
 
 /* Which thread state a foreign thread enters with; see moored::strategy. */
@@ -70,6 +71,7 @@ typedef struct moored_counters {
   uint64_t attaches;
   uint64_t refusals;
   uint64_t states_made;
+  uint64_t states_adopted;
   uint64_t states_kept;
   uint64_t states_freed;
   uint64_t states_forgotten;
@@ -77,6 +79,21 @@ typedef struct moored_counters {
 } moored_counters;
 
 moored_counters moored_count(void);
+
+/* Puts the chunk cache in place, which makes temporary thread states cheap for every binding in the
+ * process. Installing again is installing once. Unlike the others, call it with the GIL held, or
+ * before Py_Initialize. */
+moored_status moored_install(void);
+
+/* What the chunk cache has done in this process; see moored::chunk_counters. */
+typedef struct moored_chunk_counters {
+  uint64_t hits;
+  uint64_t misses;
+  uint64_t held;
+  uint64_t bytes_held;
+} moored_chunk_counters;
+
+moored_chunk_counters moored_count_chunks(void);
 
 /* One line of English for a status; never null. */
 const char* moored_describe(moored_status status);

@@ -58,13 +58,24 @@ void moored_set_closing_bound(int64_t milliseconds) {
 
 moored_counters moored_count() {
   const moored::counters now = moored::count();
-  return {now.attaches,     now.refusals,         now.states_made, now.states_kept,
-          now.states_freed, now.states_forgotten, now.overdue};
+  return {now.attaches,    now.refusals,     now.states_made,      now.states_adopted,
+          now.states_kept, now.states_freed, now.states_forgotten, now.overdue};
+}
+
+moored_status moored_install() {
+  return moored::install() == moored::cache_status::nothing_to_gain ? MOORED_NOTHING_TO_GAIN
+                                                                    : MOORED_OK;
+}
+
+moored_chunk_counters moored_count_chunks() {
+  const moored::chunk_counters now = moored::count_chunks();
+  return {now.hits, now.misses, now.held, now.bytes_held};
 }
 
 const char* moored_describe(moored_status status) {
   if (status == MOORED_BAD_ARGUMENT) return "a null pointer, or a strategy that does not exist";
   if (status == MOORED_NOT_KEPT) return "the state of this thread cannot be kept here";
+  if (status == MOORED_NOTHING_TO_GAIN) return "this Python maps no chunks: nothing to gain";
   return moored::describe(static_cast<moored::refusal>(status));
 }
 

@@ -46,8 +46,23 @@ TEST(c_face, says_why_it_refuses) {
   });
 }
 
+TEST(c_face, installs_the_chunk_cache) {
+  in_child([] {
+    const bool gains = moored::cpython::has_data_stacks();
+    EXPECT_EQ(moored_install(), gains ? MOORED_OK : MOORED_NOTHING_TO_GAIN);
+    EXPECT_EQ(moored_install(), gains ? MOORED_OK : MOORED_NOTHING_TO_GAIN);
+    const python interpreter;
+    for (int i = 0; i < 2; ++i) {
+      on_foreign_thread([] { as_another_binding([] { run("pass"); }); });
+    }
+    const moored_chunk_counters counted = moored_count_chunks();
+    EXPECT_EQ(counted.hits > 0, gains);
+    EXPECT_EQ(counted.bytes_held, counted.held * 16 * 1024);
+  });
+}
+
 TEST(c_face, describes_every_status) {
-  for (int status = MOORED_OK; status <= MOORED_NOT_KEPT; ++status) {
+  for (int status = MOORED_OK; status <= MOORED_NOTHING_TO_GAIN; ++status) {
     const char* const text = moored_describe(static_cast<moored_status>(status));
     ASSERT_NE(text, nullptr);
     EXPECT_STRNE(text, "unknown");
