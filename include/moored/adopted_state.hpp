@@ -17,6 +17,7 @@
 #include <new>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "kept_state.hpp"
 
@@ -32,9 +33,9 @@ namespace moored::inline v0::detail {
 struct adoption {
   PyThreadState* state;
   life born_in;
-  bool released = false;  ///< We clear the state ourselves. The GIL guards it.
-  bool cleared = false;   ///< Somebody else did. The GIL guards it.
-  int rounds = 0;         ///< Of pthread-key destructors that its ending thread has gone through.
+  bool released = false;             ///< We clear the state ourselves. The GIL guards it.
+  std::atomic<bool> cleared{false};  ///< Somebody else did.
+  int rounds = 0;  ///< Of pthread-key destructors that its ending thread has gone through.
   adoption* next = nullptr;
   std::atomic<int> owners{2};
 
@@ -43,16 +44,11 @@ struct adoption {
   }
 };
 
-/// What this thread has adopted. No destructor of its own, as thread_record; see farewell.
+/// What this thread has adopted.
 inline constinit thread_local adoption* this_adoption = nullptr;
 
-/// This thread keeps nothing any more; the state that it kept, made or adopted, is left to Python.
-inline void forget_state(thread_record& me) noexcept {
-  adoption* const its = this_adoption;
-  this_adoption = nullptr;
-  forget_kept_state(me);
-  if (its != nullptr) its->drop();
-}
+/// Ends the thread's side of it.
+[[nodiscard]] inline adoption* take_adoption() noexcept;
 
 /// Frees the states of threads that have ended.
 ///
@@ -158,63 +154,56 @@ class reaper {
 
 inline constinit reaper the_reaper;
 
-/// The last thing that an ending thread does with its state.
+/// The pthread key that holds this thread's adoption, so that its end is noticed; empty when the
+/// process has no key left.
 ///
-/// thread_locals of other extensions are destroyed in any order around ours, and libraries (GLib)
-/// enter Python from destructors of pthread keys. The state is handed over in the last round of
-/// those: CPython's own key was emptied in the first, so nobody on this thread finds the state any
-/// more. No Python is called here.
-///
-/// Empty when the process has no key left.
-[[nodiscard]] inline std::optional<pthread_key_t> hand_over_key() noexcept {
-  static const std::optional<pthread_key_t> key = []() -> std::optional<pthread_key_t> {
+/// An ending thread destroys thread_locals first, then goes through its keys in up to four rounds,
+/// and everywhere there somebody (a copy of moored in another extension, GLib) may enter Python
+/// once more. So the state is handed over in the last round. CPython's own key was emptied in the
+/// first, so that nobody on this thread finds the state any more. No Python is called here.
+[[nodiscard]] inline std::optional<pthread_key_t> adoption_slot() noexcept;
+
+/// This thread keeps nothing any more; the state that it kept, made or adopted, is left to Python.
+inline void forget_state(thread_record& me) noexcept {
+  forget_kept_state(me);
+  if (adoption* const its = take_adoption()) its->drop();
+}
+
+inline void on_thread_end(void* value) noexcept {
+  auto* const its = static_cast<adoption*>(value);
+  thread_record& me = this_thread;
+  if (its->rounds == 0) {
+    me.retired = true;
+    // Ended from within Python, or closing: nothing can be undone.
+    if (me.is_attached() || !the_gate.enter(its->born_in)) return forget_state(me);
+    this_adoption = nullptr;
+    me.kept = nullptr;
+    me.kept_in = 0;
+  }
+  if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+      pthread_setspecific(*adoption_slot(), its) == 0)
+    return;
+  the_reaper.take(its);
+}
+
+inline std::optional<pthread_key_t> adoption_slot() noexcept {
+  static const std::optional<pthread_key_t> slot = []() -> std::optional<pthread_key_t> {
     pthread_key_t made = 0;
-    const auto hand_over = [](void* value) {
-      auto* const its = static_cast<adoption*>(value);
-      if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
-          pthread_setspecific(*hand_over_key(), its) == 0)
-        return;
-      the_reaper.take(its);
-    };
-    if (pthread_key_create(&made, hand_over) != 0) return std::nullopt;
+    if (pthread_key_create(&made, on_thread_end) != 0) return std::nullopt;
     pthread_atfork(nullptr, nullptr, [] {
       the_reaper.after_fork();
-      if (this_adoption != nullptr) this_adoption->drop();
-      this_adoption = nullptr;
+      if (adoption* const its = take_adoption()) its->drop();
     });
     return made;
   }();
-  return key;
+  return slot;
 }
 
-/// Ends the adoption with its thread. A C++ thread_local, because those are destroyed while
-/// CPython's pthread key still tells whether the state is there.
-struct farewell {
-  farewell() noexcept = default;
-  farewell(const farewell&) = delete;
-  farewell& operator=(const farewell&) = delete;
-  ~farewell() {
-    thread_record& me = this_thread;
-    me.retired = true;
-    adoption* const its = this_adoption;
-    if (its == nullptr) return;
-    // Ended from within Python, closing, or ended by Python before us: nothing can be undone.
-    if (me.is_attached() || !the_gate.enter(its->born_in)) {
-      forget_state(me);
-    } else if (cpython::this_thread_state() != its->state ||
-               pthread_setspecific(*hand_over_key(), its) != 0) {
-      forget_state(me);
-      the_gate.leave_unused();
-    } else {
-      this_adoption = nullptr;
-      me.kept = nullptr;
-      me.kept_in = 0;
-    }
-  }
-  void arm() const noexcept {}
-};
-
-inline thread_local farewell this_threads_farewell;
+inline adoption* take_adoption() noexcept {
+  adoption* const its = std::exchange(this_adoption, nullptr);
+  if (its != nullptr) pthread_setspecific(*adoption_slot(), nullptr);
+  return its;
+}
 
 /// Somebody clears the dict of an adopted state.
 inline void on_state_cleared(PyObject* capsule) noexcept {
@@ -246,7 +235,8 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   PyThreadState* const state = cpython::this_thread_state();
   if (state == nullptr || state != cpython::current()) return false;
   if (PyThreadState_GetInterpreter(state) != PyInterpreterState_Main()) return false;
-  if (!hand_over_key()) return false;
+  const auto slot = adoption_slot();
+  if (!slot) return false;
   if (!the_gate.open()) {
     PyErr_Clear();
     return false;
@@ -265,20 +255,18 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   auto* const its = new (std::nothrow) adoption{.state = state, .born_in = now};
   if (its == nullptr) return false;
   PyObject* const capsule = PyCapsule_New(its, adoption_key, on_state_cleared);
-  if (capsule == nullptr) {
-    delete its;
-    PyErr_Clear();
-    return false;
-  }
-  const bool marked = PyDict_SetItemString(locals, adoption_key, capsule) == 0;
-  if (!marked) its->released = true;  // the capsule goes now, and takes its share with it
-  Py_DECREF(capsule);
+  if (capsule == nullptr) its->drop();
+  const bool marked = capsule != nullptr && pthread_setspecific(*slot, its) == 0 &&
+                      PyDict_SetItemString(locals, adoption_key, capsule) == 0;
   if (!marked) {
+    pthread_setspecific(*slot, nullptr);
+    its->released = true;
+    Py_XDECREF(capsule);
     its->drop();
     PyErr_Clear();
     return false;
   }
-  this_threads_farewell.arm();
+  Py_DECREF(capsule);
   (void)PyGILState_Ensure();  // not released: this is the keeping
   this_adoption = its;
   me.kept = state;
@@ -295,7 +283,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
   const bool was_attached = me.is_attached();
   if (!was_attached) {
     if (!me.inside && !the_gate.enter(its->born_in)) return forget_state(me);
-    if (cpython::this_thread_state() != its->state) {
+    if (its->cleared) {
       forget_state(me);
       me.stale = false;
       if (!me.inside) the_gate.leave_unused();
@@ -304,7 +292,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
     PyEval_RestoreThread(its->state);
   }
   its->released = true;
-  this_adoption = nullptr;
+  (void)take_adoption();
   me.kept = nullptr;
   me.kept_in = 0;
   if (PyObject* const locals = PyThreadState_GetDict()) {
