@@ -16,7 +16,7 @@ from .errors import NOT_POSSIBLE_HERE, USAGE, CommandError
 
 # A command is a module moored.cli.<name> with HELP, add_arguments and run. It is imported only when
 # it is named, so that a command which lacks something here harms no other.
-COMMANDS = ("lab", "bench")
+COMMANDS = ("run", "lab", "bench")
 
 INTERRUPTED = 130
 
@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # in order with stderr, also in a file
+        if named == "run" and words[1:] not in (["--help"], ["-h"]):
+            importlib.import_module(f"{__name__}.run").pass_on(words[1:])
         args = make_parser(named).parse_args(words)
         status = int(args.run(args))
         sys.stdout.flush()

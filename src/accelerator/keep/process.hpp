@@ -1,0 +1,74 @@
+// process.hpp: what this process is: which Python it has, and what `moored run` does in it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "settings.hpp"
+
+namespace moored::run {
+
+/// Whether states are kept in this process, or why not.
+enum class keeping : std::uint8_t {
+  undecided,  ///< No Python was met yet.
+  on,
+  not_asked,     ///< --fresh, --cache-only, or not started by `moored run`.
+  other_python,  ///< Not the version or the ABI that this library was built for.
+  out_of_reach,  ///< There is one, but its functions are not visible to this library.
+};
+
+[[nodiscard]] const char* describe(keeping what) noexcept;
+
+/// What happened in this process.
+struct numbers {
+  std::uint64_t threads_seen = 0;
+  std::uint64_t states_adopted = 0;
+  std::uint64_t states_kept = 0;
+  std::uint64_t states_freed = 0;
+  std::uint64_t states_forgotten = 0;
+  std::uint64_t calls_served = 0;
+  std::uint64_t chunk_hits = 0;
+  std::uint64_t chunk_misses = 0;
+};
+
+class process {
+ public:
+  process();
+  process(const process&) = delete;
+  process& operator=(const process&) = delete;
+
+  [[nodiscard]] const settings& asked() const noexcept { return settings_; }
+
+  /// Settled by the first call. The caller holds the GIL, or Python is not initialised yet.
+  keeping decide() noexcept {
+    const keeping known = decided();
+    return known != keeping::undecided ? known : find_python();
+  }
+  [[nodiscard]] keeping decided() const noexcept {
+    return keeping_.load(std::memory_order_acquire);
+  }
+
+  /// As in "3.11.7"; empty when no Python was met.
+  [[nodiscard]] std::string python_version() const;
+
+  /// Since this process began: a forked child begins at the fork.
+  [[nodiscard]] numbers own() const noexcept;
+
+  std::atomic<std::uint64_t> threads_seen{0};
+
+ private:
+  keeping find_python() noexcept;
+  void leave_the_environment() const;
+  [[nodiscard]] numbers total() const noexcept;
+
+  settings settings_;
+  numbers before_fork_;
+  std::atomic<keeping> keeping_{keeping::undecided};
+  std::atomic<const char*> version_{nullptr};
+};
+
+/// Made when the library is loaded, and never destroyed: native threads outlive the end.
+[[nodiscard]] process& this_process() noexcept;
+
+}  // namespace moored::run

@@ -1,0 +1,46 @@
+// weak_python.hpp: makes every reference to Python a weak one, because this library is also loaded
+// into processes that have no Python. Included before anything of CPython's or moored's.
+#pragma once
+
+#pragma weak _Py_Dealloc
+#pragma weak _Py_DecRef
+#pragma weak _Py_IsFinalizing
+#pragma weak _Py_NoneStruct
+#pragma weak _PyObject_CallMethod_SizeT
+#pragma weak _PyThreadState_UncheckedGet
+#pragma weak Py_AtExit
+#pragma weak Py_DecRef
+#pragma weak Py_GetVersion
+#pragma weak Py_IncRef
+#pragma weak Py_IsFinalizing
+#pragma weak Py_IsInitialized
+#pragma weak PyCapsule_GetPointer
+#pragma weak PyCapsule_New
+#pragma weak PyCFunction_New
+#pragma weak PyCMethod_New
+#pragma weak PyDict_Clear
+#pragma weak PyDict_DelItemString
+#pragma weak PyDict_GetItemString
+#pragma weak PyDict_SetItemString
+#pragma weak PyErr_Clear
+#pragma weak PyEval_RestoreThread
+#pragma weak PyEval_SaveThread
+#pragma weak PyGILState_Ensure
+#pragma weak PyGILState_GetThisThreadState
+#pragma weak PyGILState_Release
+#pragma weak PyImport_ImportModule
+#pragma weak PyInterpreterGuard_Close
+#pragma weak PyInterpreterGuard_FromView
+#pragma weak PyInterpreterState_Get
+#pragma weak PyInterpreterState_Main
+#pragma weak PyInterpreterView_Close
+#pragma weak PyInterpreterView_FromMain
+#pragma weak PyObject_CallMethod
+#pragma weak PyObject_GetArenaAllocator
+#pragma weak PyObject_SetArenaAllocator
+#pragma weak PySys_WriteStderr
+#pragma weak PyThreadState_Clear
+#pragma weak PyThreadState_Delete
+#pragma weak PyThreadState_GetDict
+#pragma weak PyThreadState_GetInterpreter
+#pragma weak PyThreadState_GetUnchecked

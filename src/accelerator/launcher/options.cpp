@@ -1,0 +1,117 @@
+// options.cpp: the command line of `moored run`.
+#include "options.hpp"
+
+#include <string_view>
+
+#include "failure.hpp"
+
+namespace moored::launcher {
+
+namespace {
+
+// Python's own options before the target, as of 3.15: those that take a value in the same or in the
+// next word, and those that do not.
+constexpr std::string_view with_value = "WX";
+constexpr std::string_view without_value = "bBdEIOPqRsSuvx";
+constexpr std::string_view pycs = "--check-hash-based-pycs";
+
+[[nodiscard]] bool has(std::string_view letters, char one) noexcept {
+  return letters.find(one) != std::string_view::npos;
+}
+
+class reader {
+ public:
+  explicit reader(const std::vector<std::string>& words) : words_(words) {}
+
+  [[nodiscard]] options read() {
+    while (at_ < words_.size()) {
+      const std::string& word = words_[at_++];
+      if (word == "--exec") return read_program();
+      if (word == "--help" || word == "-h") {
+        read_.help = true;
+        return read_;
+      }
+      if (word == "--") {
+        if (at_ == words_.size()) throw nothing_to_run();
+        return rest();
+      }
+      if (word == "-" || word.rfind('-', 0) != 0) {
+        read_.words.push_back(word);
+        return rest();
+      }
+      const bool is_target = word.rfind("--", 0) == 0 ? read_long(word) : read_short(word);
+      if (is_target) return rest();
+    }
+    throw nothing_to_run();
+  }
+
+ private:
+  [[nodiscard]] options rest() {
+    while (at_ < words_.size()) read_.words.push_back(words_[at_++]);
+    return read_;
+  }
+
+  [[nodiscard]] options read_program() {
+    if (!read_.words.empty()) throw python_options_with_exec();
+    read_.program = value_of("--exec");
+    read_.words.push_back(read_.program);
+    return rest();
+  }
+
+  [[nodiscard]] const std::string& value_of(const std::string& option) {
+    if (at_ == words_.size()) throw missing_value(option);
+    return words_[at_++];
+  }
+
+  /// Never the target.
+  bool read_long(const std::string& word) {
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    if (name == "--json" || name == "--with-python") {
+      const std::string value =
+          equals == std::string::npos ? value_of(name) : word.substr(equals + 1);
+      if (value.empty()) throw missing_value(name);
+      (name == "--json" ? read_.json : read_.python) = value;
+    } else if (word == "--fresh") {
+      read_.fresh = true;
+    } else if (word == "--cache-only") {
+      read_.cache_only = true;
+    } else if (word == "--no-children") {
+      read_.no_children = true;
+    } else if (word == "--stats") {
+      read_.statistics = true;
+    } else if (name == pycs) {
+      read_.words.push_back(word);
+      if (equals == std::string::npos) read_.words.push_back(value_of(name));
+    } else {
+      throw unknown_option(word);
+    }
+    return false;
+  }
+
+  /// A cluster of Python's letters, as in -uX dev; true when it ends with -c or -m.
+  bool read_short(const std::string& word) {
+    read_.words.push_back(word);
+    for (std::size_t at = 1; at < word.size(); ++at) {
+      const char one = word[at];
+      if (has(without_value, one)) continue;
+      const bool is_target = one == 'c' || one == 'm';
+      if (!is_target && !has(with_value, one)) throw unknown_option(word);
+      if (at + 1 == word.size()) read_.words.push_back(value_of(std::string("-") + one));
+      return is_target;
+    }
+    return false;
+  }
+
+  const std::vector<std::string>& words_;
+  std::size_t at_ = 0;
+  options read_;
+};
+
+}  // namespace
+
+options read_options(const std::vector<std::string>& words) {
+  return reader(words).read();
+}
+
+}  // namespace moored::launcher

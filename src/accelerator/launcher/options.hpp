@@ -1,0 +1,26 @@
+// options.hpp: the command line of `moored run`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace moored::launcher {
+
+struct options {
+  bool help = false;
+  bool fresh = false;
+  bool cache_only = false;
+  bool no_children = false;
+  bool statistics = false;
+  std::string json;
+  std::string python;   ///< Given by `python -m moored run`, which knows it.
+  std::string program;  ///< Behind --exec.
+  /// What the program, or Python, is started with: for Python its own options, the target, and the
+  /// target's arguments.
+  std::vector<std::string> words;
+};
+
+/// Reads what follows `moored run`; throws failure.
+[[nodiscard]] options read_options(const std::vector<std::string>& words);
+
+}  // namespace moored::launcher
