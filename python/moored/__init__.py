@@ -6,22 +6,50 @@ threads that come in through moored are refused, and shutdown waits for the call
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from ._core import __version__, counters, keep_thread, release_thread, set_closing_bound
+from . import _core
+from ._core import (
+    __version__,
+    keep_thread,
+    keeps_thread,
+    release_thread,
+    set_closing_bound,
+    stats,
+)
 
 __all__ = [
     "__version__",
-    "counters",
     "get_c_source",
     "get_cmake_dir",
     "get_include",
+    "install",
     "keep_thread",
+    "keeps_thread",
     "release_thread",
     "set_closing_bound",
+    "stats",
 ]
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def install() -> bool:
+    """Make temporary thread states cheap, for every extension in the process, and for good.
+
+    Puts a cache of data-stack chunks behind Python's arena allocator. True when it is in place,
+    by this call or an earlier one. Python 3.10 has no such chunks: False, with a RuntimeWarning.
+    """
+    if _core.install():
+        return True
+    warnings.warn(
+        "moored.install() did nothing: this Python is older than 3.11, "
+        "where temporary thread states are cheap already",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 def get_include() -> str:

@@ -1,4 +1,7 @@
 // moored._core: what Python sees of the library. Importing it opens the closing gate.
+#include "foreign_thread.hpp"
+#include "keeps_thread.hpp"
+
 #include <moored/moored.hpp>
 #include <moored/version.hpp>
 
@@ -9,13 +12,52 @@
 
 namespace nb = nanobind;
 
+namespace {
+
+// Not by nanobind, whose functions are noexcept: Python may end the thread here by unwinding it.
+PyObject* keep_thread(PyObject*, PyObject*) {
+  return PyBool_FromLong(moored_core::keep_foreign_thread());
+}
+
+PyMethodDef methods[] = {
+    {"keep_thread", keep_thread, METH_NOARGS,
+     "keep_thread()\n--\n\n"
+     "Keep the calling thread's state until the thread ends, and say whether it is kept.\n\n"
+     "For callbacks on foreign threads. On a thread that Python made it does nothing."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+nb::dict stats() {
+  const moored::counters now = moored::count();
+  const moored::chunk_counters chunks = moored::count_chunks();
+  nb::dict result;
+  result["attaches"] = now.attaches;
+  result["refusals"] = now.refusals;
+  result["states_made"] = now.states_made;
+  result["states_adopted"] = now.states_adopted;
+  result["states_kept"] = now.states_kept;
+  result["states_freed"] = now.states_freed;
+  result["states_forgotten"] = now.states_forgotten;
+  result["overdue"] = now.overdue;
+  result["chunk_hits"] = chunks.hits;
+  result["chunk_misses"] = chunks.misses;
+  result["chunks_held"] = chunks.held;
+  result["chunk_bytes"] = chunks.bytes_held;
+  return result;
+}
+
+}  // namespace
+
 NB_MODULE(_core, module) {
   if (!moored::open()) throw nb::python_error();
-  module.attr("__version__") = MOORED_VERSION;
+  // On a foreign thread it would be too late: up to 3.12 threading takes the thread that imports it
+  // for the main one.
+  nb::module_::import_("threading");
+  moored_core::watch_forks();
 
-  module.def(
-      "keep_thread", &moored::keep_thread,
-      "Keep the calling thread's state until the thread ends. False where it cannot be kept.");
+  module.attr("__version__") = MOORED_VERSION;
+  if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw nb::python_error();
+  module.attr("keeps_thread") = nb::steal(moored_core::make_keeps_thread_type());
   module.def("release_thread", &moored::release_thread,
              "Let the calling thread's kept state go before the thread ends.");
   module.def(
@@ -28,18 +70,9 @@ NB_MODULE(_core, module) {
       },
       nb::arg("seconds"), "How many seconds shutdown waits for native threads that are in Python.");
   module.def(
-      "counters",
-      [] {
-        const moored::counters now = moored::count();
-        nb::dict result;
-        result["attaches"] = now.attaches;
-        result["refusals"] = now.refusals;
-        result["states_made"] = now.states_made;
-        result["states_kept"] = now.states_kept;
-        result["states_freed"] = now.states_freed;
-        result["states_forgotten"] = now.states_forgotten;
-        result["overdue"] = now.overdue;
-        return result;
-      },
-      "What moored's own extension has done in this process, as a dict of counts.");
+      "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
+      "Put the chunk cache in place. False when this Python has nothing to gain from it.");
+  module.def("stats", &stats,
+             "What moored has done in this process, as a dict of counts: its own extension's "
+             "attaches and states, and the process's chunk cache.");
 }

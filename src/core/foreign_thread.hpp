@@ -1,0 +1,36 @@
+// foreign_thread.hpp: keep_thread() for Python, which keeps foreign threads only.
+#pragma once
+
+#include <moored/attach.hpp>
+
+namespace moored_core {
+
+/// Whether Python made this thread: asked once per thread and life of the interpreter.
+struct origin {
+  moored::detail::life asked_in = 0;
+  bool foreign = false;
+};
+
+#ifdef __GLIBC__
+[[gnu::tls_model("initial-exec")]]
+#endif
+inline constinit thread_local origin this_threads_origin;
+
+/// Makes the child of a fork ask again: the forking thread has become its main thread. Once.
+void watch_forks();
+
+/// Everything that is not the second and later call on a thread.
+bool keep_foreign_thread_slowly(moored::detail::life now);
+
+/// Keeps the state of the calling thread and answers true, unless Python made the thread. Attached.
+/// Leaves no exception. Not noexcept: up to 3.13.0 Python ends a thread by unwinding it.
+inline bool keep_foreign_thread() {
+  const moored::detail::thread_record& me = moored::detail::this_thread;
+  const moored::detail::life now = moored::detail::the_gate.now();
+  if (me.kept != nullptr && me.kept_in == now && !me.letting_go) [[likely]]
+    return true;
+  if (this_threads_origin.asked_in == now && !this_threads_origin.foreign) return false;
+  return keep_foreign_thread_slowly(now);
+}
+
+}  // namespace moored_core
