@@ -55,6 +55,12 @@ def end_with_seven():
 """
 
 
+THREE_VISITS = PREAMBLE + """
+caller.free.call_on_a_thread(CALLBACK(visit), 3)
+print(visits, flush=True)
+"""
+
+
 @dataclass
 class Ending:
     """What a process left behind."""
@@ -76,12 +82,13 @@ def compile_c(source: Path, target: Path, *flags: str, compiler: str = "cc") -> 
 
 @pytest.fixture(scope="session")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH: native_caller, and the module that loads it."""
+    """A folder for PYTHONPATH: caller and its native part, and the program three_visits."""
     if not shutil.which("cc"):
         pytest.skip("no C compiler here")
     folder = tmp_path_factory.mktemp("native")
     compile_c(HERE / "native_caller.c", folder / "native_caller.so", "-shared", "-fPIC")
     (folder / "caller.py").write_text(CALLER)
+    (folder / "three_visits.py").write_text(THREE_VISITS)
     return folder
 
 

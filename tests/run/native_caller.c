@@ -64,6 +64,10 @@ int join_started(void) {
 }
 
 /* For Py_AtExit: a native thread that enters Python after its end crashes by itself, stock too. */
-static void end_with_seven(void) { _exit(7); }
+static void end_with_seven(void) {
+  _exit(7);
+}
 
-void (*get_end_with_seven(void))(void) { return end_with_seven; }
+void (*get_end_with_seven(void))(void) {
+  return end_with_seven;
+}

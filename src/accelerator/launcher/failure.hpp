@@ -43,8 +43,8 @@ inline constexpr int not_found = 127;
                                  ", which moored was installed for; install moored again with the "
                                  "Python that you use"};
 }
-[[nodiscard]] inline failure no_libraries(const std::string& folder) {
-  return {not_possible_here, "run: its libraries are not in " + folder + "; install moored again"};
+[[nodiscard]] inline failure no_libraries() {
+  return {not_possible_here, "run: the package has lost its libraries; install moored again"};
 }
 [[nodiscard]] inline failure unspeakable_folder(const std::string& folder) {
   return {not_possible_here, "run: the dynamic loader cannot be told of " + folder +

@@ -37,9 +37,9 @@ constexpr const char* start_in_python =
   return program_not_executable(program, std::strerror(errno));
 }
 
-[[nodiscard]] failure become_python_command(const places& around,
+[[nodiscard]] failure become_python_command(const std::string& beside,
                                             const std::vector<std::string>& words) {
-  const std::string python = around.python.empty() ? on_the_path(python_name) : around.python;
+  const std::string python = beside.empty() ? on_the_path(python_name) : beside;
   if (python.empty()) return no_python(python_name);
   std::vector<std::string> all{python, "-c", start_in_python};
   all.insert(all.end(), words.begin(), words.end());
@@ -73,10 +73,11 @@ constexpr const char* start_in_python =
 [[nodiscard]] failure run(const places& around, const std::vector<std::string>& words) {
   const std::vector<std::string> behind(words.begin() + 1, words.end());
   options asked = read_options(behind);
-  if (asked.help) return become_python_command(around, {"run", "--help"});
   const std::string python = asked.python.empty() ? around.python : asked.python;
+  if (asked.help) return become_python_command(python, {"run", "--help"});
+  if (around.libraries.empty() && !asked.python.empty()) throw no_libraries();
   if (around.libraries.empty() || (python.empty() && asked.program.empty()))
-    return become_python_command(around, words);  // the package knows where it is
+    return become_python_command(python, words);  // the package knows where it is
 
   std::string program = asked.program;
   if (program.empty()) {
@@ -102,7 +103,7 @@ void say(const failure& why) {
   try {
     const places around = look_around();
     const bool runs = !words.empty() && words[0] == "run";
-    const failure why = runs ? run(around, words) : become_python_command(around, words);
+    const failure why = runs ? run(around, words) : become_python_command(around.python, words);
     say(why);
     return why.exit_code;
   } catch (const failure& why) {

@@ -1,0 +1,217 @@
+"""The command line of `moored run`: what it takes, what it passes on, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LAUNCHER, compile_c
+
+SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnoptions)"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", SHOW, "-x", "--stats", "a b"],
+        ["-X", "dev", "-W", "error", "-uc", SHOW, "--help"],
+        ["-Xdev", "-Werror", "-Ic", SHOW],
+        ["-m", "platform", "--terse"],
+        ["-um", "platform"],
+    ],
+)
+def test_python_gets_the_words_as_they_are(moored_run, environment, words):
+    direct = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+    )
+    ending = moored_run(*words)
+    assert (ending.code, ending.out, ending.err) == (0, direct.stdout, direct.stderr)
+
+
+def test_a_script_runs_as_with_python(moored_run, environment, tmp_path):
+    script = tmp_path / "show me.py"
+    script.write_text(f"{SHOW}\nprint(sys.prefix, __file__, __name__)\n")
+    words = [script, "--json", "x", "-c"]
+    direct = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert moored_run(*words).out == direct.stdout
+    assert moored_run("--", *words).out == direct.stdout
+
+
+def test_python_dash_m_moored_is_the_same_command(environment, tmp_path):
+    script = tmp_path / "show.py"
+    script.write_text("import os, sys; print(sys.argv[1:], 'MOORED_RUN' in os.environ)")
+    done = subprocess.run(
+        [sys.executable, "-m", "moored", "run", "--fresh", script, "--fresh"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['--fresh'] True\n", "")
+
+
+def test_help_is_explained_by_either(environment):
+    texts = {
+        subprocess.run(
+            [*words, "run", *before, "--help"],
+            env=environment | {"COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for words in ([LAUNCHER], [sys.executable, "-m", "moored"])
+        for before in ([], ["--stats"])
+    }
+    assert len(texts) == 1
+    assert "--no-children" in texts.pop()
+
+
+def test_other_commands_do_not_import_from_where_one_stands(environment, tmp_path):
+    (tmp_path / "argparse.py").write_text("raise SystemExit('imported from the wrong place')")
+    done = subprocess.run(
+        [LAUNCHER, "--version"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "run: say what to run: a script, -m MODULE, -c CODE or --exec PROGRAM"),
+        (["--stats"], "run: say what to run: a script, -m MODULE, -c CODE or --exec PROGRAM"),
+        (["--frsh", "x.py"], "run: there is no option --frsh; `moored run --help` lists them"),
+        (["-Z", "x.py"], "run: there is no option -Z; `moored run --help` lists them"),
+        (["-c"], "run: -c wants a value"),
+        (["--json"], "run: --json wants a value"),
+        (["--json=", "x.py"], "run: --json wants a value"),
+        (["--exec"], "run: --exec wants a value"),
+        (
+            ["-u", "--exec", "true"],
+            "run: Python's own options do not go with --exec; put them behind the program",
+        ),
+    ],
+)
+def test_bad_usage(moored_run, words, said):
+    ending = moored_run(*words)
+    assert (ending.code, ending.out, ending.err) == (2, "", f"moored: {said}\n")
+
+
+def test_a_missing_script_is_pythons_to_report(moored_run):
+    ending = moored_run("no_such_script.py")
+    assert ending.code == 2
+    assert "can't open file" in ending.err
+
+
+def test_a_program_is_found_as_a_shell_finds_it(moored_run):
+    assert moored_run("--exec", "true").code == 0
+    assert moored_run("--exec", "sh", "-c", "echo $0; exit 6", "name").out == "name\n"
+    ending = moored_run("--exec", "no-such-program")
+    assert (ending.code, ending.err) == (127, "moored: run: there is no program no-such-program\n")
+    ending = moored_run("--exec", "./no-such-program")
+    assert (ending.code, ending.err) == (
+        127,
+        "moored: run: there is no program ./no-such-program\n",
+    )
+
+
+def test_what_is_no_program(moored_run, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("words\n")
+    ending = moored_run("--exec", plain)
+    assert (ending.code, ending.err) == (
+        126,
+        f"moored: run: cannot run {plain}: Permission denied\n",
+    )
+    plain.chmod(0o755)
+    assert moored_run("--exec", plain).err == f"moored: run: cannot run {plain}: it is no program\n"
+    ending = moored_run("--exec", tmp_path)
+    assert (ending.code, ending.err) == (
+        126,
+        f"moored: run: cannot run {tmp_path}: it is a directory\n",
+    )
+
+
+def test_a_script_with_an_interpreter_line(moored_run, tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 4\n")
+    script.chmod(0o755)
+    assert moored_run("--exec", script).code == 4
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "main.c"
+    path.write_text("int main(void) { return 0; }\n")
+    return path
+
+
+def test_a_static_program_is_refused(moored_run, source, tmp_path):
+    program = compile_c(source, tmp_path / "static", "-static")
+    ending = moored_run("--exec", program)
+    assert ending.code == 3
+    assert ending.err == (
+        f"moored: run: {program} is a static executable, into which nothing can be loaded; "
+        "call moored.install() in the Python that it runs\n"
+    )
+    assert moored_run("--cache-only", "--exec", program).code == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program to somebody else")
+def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
+    program = compile_c(source, tmp_path / "privileged")
+    os.chown(program, 65534, 65534)
+    program.chmod(0o4755)
+    ending = moored_run("--exec", program)
+    assert ending.code == 3
+    assert ending.err.startswith(f"moored: run: {program} has the set-uid bit, and then ")
+    program.chmod(0o2755)
+    assert "the set-gid bit" in moored_run("--exec", program).err
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program capabilities")
+@pytest.mark.skipif(not shutil.which("setcap"), reason="no setcap here")
+def test_a_program_with_capabilities_is_refused(moored_run, source, tmp_path):
+    program = compile_c(source, tmp_path / "capable")
+    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=60)
+    ending = moored_run("--exec", program)
+    assert ending.code == 3
+    assert "has file capabilities" in ending.err
+
+
+def test_a_32_bit_program_is_refused(moored_run, source, tmp_path):
+    program = compile_c(source, tmp_path / "short")
+    content = bytearray(program.read_bytes())
+    content[4] = 1  # ELFCLASS32
+    program.write_bytes(content)
+    ending = moored_run("--exec", program)
+    assert ending.code == 3
+    assert "is a 32-bit program" in ending.err
+
+
+def test_a_program_of_another_c_library_is_refused(moored_run, source, tmp_path):
+    program = compile_c(
+        source, tmp_path / "musl", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
+    )
+    ending = moored_run("--exec", program)
+    assert ending.code == 3
+    assert "is linked to musl" in ending.err
+
+
+@pytest.mark.parametrize("bind", ["", "1"])
+@pytest.mark.parametrize("options", [[], ["--fresh"], ["--no-children", "--stats"]])
+def test_programs_without_python_are_not_disturbed(moored_run, options, bind):
+    for program in (["true"], ["sh", "-c", "ls / >/dev/null; env >/dev/null"], ["ldd", "/bin/sh"]):
+        ending = moored_run(*options, "--exec", *program, LD_BIND_NOW=bind)
+        assert (ending.code, ending.err) == (0, "")
