@@ -117,6 +117,7 @@ class reaper {
   /// deleting a state takes away the PyGILState binding of the thread that does it.
   void free(adoption* batch) {
     const PyGILState_STATE token = PyGILState_Ensure();
+    const bool can_delete = cpython::dead_state::can_be_deleted();
     for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
       if (dead->cleared) continue;
       dead->released = true;
@@ -126,8 +127,9 @@ class reaper {
     while (batch != nullptr) {
       adoption* const dead = batch;
       batch = dead->next;
-      if (dead->released) PyThreadState_Delete(dead->state);
-      finish(dead, dead->released);
+      const bool frees = dead->released && can_delete;
+      if (frees) cpython::dead_state::remove(dead->state);
+      finish(dead, frees);
     }
   }
 

@@ -247,4 +247,28 @@ class gilstate_slot {
 #endif
 };
 
+/// Deleting, from another thread, the state of a thread that has ended.
+///
+/// CPython documents that it can be done, without the GIL. But builds with assertions assert from
+/// 3.12 on that a state is deleted on the thread whose PyGILState slot it is in, and an extension
+/// cannot tell such a build from its headers. So it is put into the slot. On 3.15, where that is
+/// not possible, a debug build keeps the state until the interpreter ends.
+class dead_state {
+ public:
+  /// Caller: attached by PyGILState_Ensure, on a thread that had no state before.
+  [[nodiscard]] static bool can_be_deleted() noexcept {
+    if constexpr (PY_VERSION_HEX >= 0x030F0000)
+      return dlsym(RTLD_DEFAULT, "_Py_NegativeRefcount") == nullptr;
+    return !goes_by_slot || gilstate_slot::find();
+  }
+  /// Caller: the same thread, without a state again. The state has been cleared.
+  static void remove(PyThreadState* state) noexcept {
+    if constexpr (goes_by_slot) gilstate_slot::show(state);
+    PyThreadState_Delete(state);
+  }
+
+ private:
+  static constexpr bool goes_by_slot = PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030F0000;
+};
+
 }  // namespace moored::inline v0::cpython
