@@ -119,7 +119,7 @@ class reaper {
     const PyGILState_STATE token = PyGILState_Ensure();
     const bool can_delete = cpython::dead_state::can_be_deleted();
     for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
-      if (dead->cleared) continue;
+      if (dead->cleared || !can_delete) continue;
       dead->released = true;
       PyThreadState_Clear(dead->state);
     }
@@ -127,9 +127,8 @@ class reaper {
     while (batch != nullptr) {
       adoption* const dead = batch;
       batch = dead->next;
-      const bool frees = dead->released && can_delete;
-      if (frees) cpython::dead_state::remove(dead->state);
-      finish(dead, frees);
+      if (dead->released) cpython::dead_state::remove(dead->state);
+      finish(dead, dead->released);
     }
   }
 
