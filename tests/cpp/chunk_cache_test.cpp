@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <set>
 
@@ -110,9 +111,12 @@ TEST_F(chunk_cache, gives_back_what_was_freed_and_holds_no_more_than_its_slots) 
 
 TEST_F(chunk_cache, lets_no_two_threads_have_one_chunk) {
   in_child([] {
-    const python interpreter;
+    // No interpreter, so no GIL, as CPython frees chunks from 3.13 on. It allocates attached, and
+    // its own allocator (3.15) insists on that.
+    PyObjectArenaAllocator plain{nullptr, [](void*, std::size_t size) { return std::malloc(size); },
+                                 [](void*, void* block, std::size_t) { std::free(block); }};
+    PyObject_SetArenaAllocator(&plain);
     ASSERT_EQ(moored::install(), cache_status::installed);
-    const moored::detachment detached;  // no state, no GIL, as CPython frees chunks from 3.13 on
     std::vector<std::thread> crowd;
     for (int number = 1; number <= 4; ++number) {
       crowd.emplace_back([number] {
