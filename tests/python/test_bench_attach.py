@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from moored.cli import bench_attach
+from moored.bench import attach
 from moored.lab.rounds import Samples
 
 _cost = pytest.importorskip("moored._cost", reason="the lab is not built")
@@ -29,7 +29,7 @@ def test_every_way_has_a_row_with_a_ratio_or_a_reason(tmp_path):
     document = json.loads(path.read_text())
     assert {"moored", "python", "machine", "command", "rows", "goals"} <= set(document)
     rows = {row["key"]: row for row in document["rows"]}
-    assert list(rows) == list(bench_attach.NAMES)
+    assert list(rows) == list(attach.NAMES)
     for row in rows.values():
         if "ns_median" in row:
             assert row["ns_median"] >= row["ns_min"] > 0
@@ -55,10 +55,10 @@ def _samples(**ns: float) -> dict[str, Samples]:
 
 def test_goals_are_judged_by_the_figures():
     good = _samples(raw=100.0, moored_kept=115.0, moored_nested_alone=10.0, ensure=5750.0)
-    assert all(goal.met for goal in bench_attach.goals(good))
+    assert all(goal.met for goal in attach.goals(good))
     bad = _samples(raw=100.0, moored_kept=115.1, moored_nested_alone=10.1, ensure=5000.0)
-    assert not any(goal.met for goal in bench_attach.goals(bad))
-    assert all(str(goal).startswith("missed: ") for goal in bench_attach.goals(bad))
+    assert not any(goal.met for goal in attach.goals(bad))
+    assert all(str(goal).startswith("missed: ") for goal in attach.goals(bad))
 
 
 def test_a_callback_that_raises_is_an_error_and_hangs_nothing(capfd):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from moored.cli import bench_attach
+from moored.cli import bench_attach, bench_callbacks
 
 HELP = "compare ways into Python, side by side in one run"
 
-BENCHES = {"attach": bench_attach}
+BENCHES = {"attach": bench_attach, "callbacks": bench_callbacks}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""Bench: what `moored bench` measures, and how; the commands parse and print."""
