@@ -160,8 +160,9 @@ inline constinit reaper the_reaper;
 ///
 /// An ending thread destroys thread_locals first, then goes through its keys in up to four rounds,
 /// and everywhere there somebody (a copy of moored in another extension, GLib) may enter Python
-/// once more. So the state is handed over in the last round. CPython's own key was emptied in the
-/// first, so that nobody on this thread finds the state any more. No Python is called here.
+/// once more. So the state is handed over late. CPython's own key was emptied in the first round,
+/// so that nobody on this thread finds the state any more. The very last round is for those who
+/// look after the thread itself: allocators, sanitizers. No Python is called here.
 [[nodiscard]] inline std::optional<pthread_key_t> adoption_slot() noexcept;
 
 /// This thread keeps nothing any more; the state that it kept, made or adopted, is left to Python.
@@ -181,7 +182,7 @@ inline void on_thread_end(void* value) noexcept {
     me.kept = nullptr;
     me.kept_in = 0;
   }
-  if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+  if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
       pthread_setspecific(*adoption_slot(), its) == 0)
     return;
   the_reaper.take(its);

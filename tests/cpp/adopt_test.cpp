@@ -257,6 +257,9 @@ TEST(adopt, and_release_gives_the_state_back) {
 }
 
 TEST(adopt, a_forked_child_goes_on_with_its_own_reaper) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer cannot follow new threads in the child of a threaded fork";
+#endif
   in_child([] {
     const python interpreter;
     on_foreign_thread(enter_and_adopt);
