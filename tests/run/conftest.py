@@ -1,83 +1,17 @@
-"""Runs programs stock and under `moored run`, and builds the native parts that they use, once."""
+"""Runs programs stock and under `moored run`, with a native library that calls them back."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-HERE = Path(__file__).parent
-LIMIT_SECONDS = 60
-LAUNCHER = Path(sys.executable).with_name("moored")
-
-PREAMBLE = """
-import ctypes, os, sys, threading
-import caller
-from caller import CALLBACK
-here = threading.local()
-visits = []
-def visit():
-    here.visits = getattr(here, "visits", 0) + 1
-    visits.append(here.visits)
-"""
-
-CALLER = """
-import ctypes, os
-CALLBACK = ctypes.CFUNCTYPE(None)
-_path = os.path.join(os.path.dirname(__file__), "native_caller.so")
-free = ctypes.CDLL(_path)     # lets go of the GIL
-holding = ctypes.PyDLL(_path)  # keeps it
-for _library in (free, holding):
-    for _name in ("call_on_a_thread", "hammer", "start_thread"):
-        getattr(_library, _name).argtypes = [CALLBACK, ctypes.c_long]
-    _library.call_on_threads.argtypes = [CALLBACK, ctypes.c_long, ctypes.c_long]
-free.get_end_with_seven.restype = ctypes.c_void_p
-
-def immortal(function):
-    # Native threads may still call it while the interpreter frees everything.
-    call = CALLBACK(function)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(call))
-    return call
-
-def end_with_seven():
-    # As soon as the interpreter has ended; see native_caller.c.
-    assert ctypes.pythonapi.Py_AtExit(ctypes.c_void_p(free.get_end_with_seven())) == 0
-"""
-
-
-THREE_VISITS = PREAMBLE + """
-caller.free.call_on_a_thread(CALLBACK(visit), 3)
-print(visits, flush=True)
-"""
-
-
-@dataclass
-class Ending:
-    """What a process left behind."""
-
-    code: int
-    out: str
-    err: str
-    row: dict[str, Any] = field(default_factory=dict)
-
-
-def compile_c(source: Path, target: Path, *flags: str, compiler: str = "cc") -> Path:
-    subprocess.run(
-        [compiler, "-O2", "-pthread", "-Wall", "-Wextra", str(source), *flags, "-o", str(target)],
-        check=True,
-        timeout=LIMIT_SECONDS,
-    )
-    return target
+from programs import CALLER, HERE, LAUNCHER, PREAMBLE, THREE_VISITS, Ending, compile_c, finish
 
 
 @pytest.fixture(scope="session")
@@ -95,18 +29,6 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(native: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(native), "PYTHONWARNINGS": "ignore"}
-
-
-def finish(words: list[str | Path], environment: dict[str, str], stdin: str = "") -> Ending:
-    done = subprocess.run(
-        [str(word) for word in words],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-    )
-    return Ending(done.returncode, done.stdout, done.stderr)
 
 
 Run = Callable[..., Ending]
@@ -149,7 +71,3 @@ def moored_run(environment: dict[str, str]) -> Run:
         return finish([LAUNCHER, "run", *words], environment | variables, stdin)
 
     return run
-
-
-def include_flags() -> list[str]:
-    return [f"-I{sysconfig.get_path('include')}"]

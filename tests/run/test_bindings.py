@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import HERE, compile_c, include_flags
+from programs import HERE, compile_c, include_flags
 
 SCRIPT = """
 import sys, threading

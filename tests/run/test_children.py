@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import compile_c
+from programs import compile_c
 
 VARIABLES = "('LD_PRELOAD', 'LD_AUDIT', 'MOORED_RUN', 'MOORED_RUN_JSON', 'MOORED_RUN_COMMAND')"
 
@@ -35,10 +35,7 @@ def test_children_do_not_inherit(kept):
 
 
 def test_a_program_that_becomes_another_one(kept):
-    becoming = (
-        IN_A_CHILD
-        + "    os.execv(sys.executable, [sys.executable, '-m', 'three_visits'])\n"
-    )
+    becoming = IN_A_CHILD + "    os.execv(sys.executable, [sys.executable, '-m', 'three_visits'])\n"
     ending = kept(becoming)
     assert ending.out.splitlines()[1:] == ["[1, 2, 3]", "[1, 2, 3]"]
     assert ending.row["threads_seen"] == 1

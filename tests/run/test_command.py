@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, compile_c
+from programs import LAUNCHER, compile_c
+
+import moored
 
 SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnoptions)"
 
@@ -201,9 +203,7 @@ def test_a_32_bit_program_is_refused(moored_run, source, tmp_path):
 
 
 def test_a_program_of_another_c_library_is_refused(moored_run, source, tmp_path):
-    program = compile_c(
-        source, tmp_path / "musl", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
-    )
+    program = compile_c(source, tmp_path / "musl", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1")
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "is linked to musl" in ending.err
@@ -215,3 +215,49 @@ def test_programs_without_python_are_not_disturbed(moored_run, options, bind):
     for program in (["true"], ["sh", "-c", "ls / >/dev/null; env >/dev/null"], ["ldd", "/bin/sh"]):
         ending = moored_run(*options, "--exec", *program, LD_BIND_NOW=bind)
         assert (ending.code, ending.err) == (0, "")
+
+
+def test_an_old_glibc_is_refused_but_the_cache_works(moored_run, tmp_path):
+    source = tmp_path / "old.c"
+    source.write_text('const char* gnu_get_libc_version(void) { return "2.31"; }\n')
+    old = compile_c(source, tmp_path / "old.so", "-shared", "-fPIC")
+    ending = moored_run("-c", "pass", LD_PRELOAD=str(old))
+    assert (ending.code, ending.err) == (
+        3,
+        "moored: run: states can be kept with glibc 2.35 or later, and this is 2.31; "
+        "run it with --cache-only, which makes them cheap\n",
+    )
+    assert moored_run("--cache-only", "-c", "pass", LD_PRELOAD=str(old)).code == 0
+
+
+def launcher_alone(launcher: Path, *words: str, path: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [launcher, *words], env={"PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_launcher_that_was_moved_asks_the_path(tmp_path):
+    moved = Path(shutil.copy(LAUNCHER, tmp_path))
+    folder = str(LAUNCHER.parent)
+    assert launcher_alone(moved, "run", "-c", "print(5)", path=folder) == (0, "5\n")
+    code, said = launcher_alone(moved, "run", "-c", "print(5)", path=str(tmp_path))
+    assert code == 3
+    assert said.startswith("moored: cannot find python3.")
+
+
+def test_a_package_that_is_not_whole_or_not_speakable(tmp_path):
+    package = Path(moored.__file__).parent
+    broken = tmp_path / "broken"
+    for folder in ("bin", "lib"):
+        shutil.copytree(package / folder, tmp_path / "a b" / folder)
+    shutil.copytree(package / "bin", broken / "bin")
+    words = ("run", f"--with-python={sys.executable}", "-c", "pass")
+    code, said = launcher_alone(broken / "bin" / "moored", *words, path="")
+    assert (code, said) == (
+        3,
+        "moored: run: the package has lost its libraries; install moored again\n",
+    )
+    code, said = launcher_alone(tmp_path / "a b" / "bin" / "moored", *words, path="")
+    assert code == 3
+    assert "whose name has a space, a colon or a semicolon in it" in said

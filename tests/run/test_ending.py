@@ -6,10 +6,10 @@ import signal
 import subprocess
 
 import pytest
-from conftest import LAUNCHER
+from programs import LAUNCHER
 
 HAMMER = """
-    caller.end_with_seven()
+    caller.free.forgive_late_crashes(7)
     entered = threading.Event()
     caller.free.hammer(caller.immortal(entered.set), 3)
     entered.wait()
@@ -19,28 +19,31 @@ ROUNDS = 15
 
 @pytest.mark.parametrize("options", [[], ["--fresh"]], ids=["kept", "fresh"])
 def test_exit_while_native_threads_call_back(stock, kept, options):
-    assert stock(HAMMER).code == 7
+    script = HAMMER + "    sys.exit(7)\n"
+    assert stock(script).code == 7
     for _ in range(ROUNDS):
-        ending = kept(HAMMER, *options)
+        ending = kept(script, *options)
         assert (ending.code, ending.err) == (7, "")
 
 
 def test_an_exception_while_native_threads_call_back(kept):
-    ending = kept(HAMMER + "    raise RuntimeError('by the test')\n")
-    assert ending.code == 7
+    script = HAMMER.replace("(7)", "(1)") + "    raise RuntimeError('by the test')\n"
+    ending = kept(script)
+    assert ending.code == 1
     assert ending.err.endswith("RuntimeError: by the test\n")
 
 
 def test_exit_while_threads_come_and_go(kept):
     for _ in range(ROUNDS):
         ending = kept("""
-            caller.end_with_seven()
+            caller.free.forgive_late_crashes(7)
             entered = threading.Event()
             call = caller.immortal(entered.set)
             threading.Thread(
                 target=caller.free.call_on_threads, args=(call, 10**9, 2), daemon=True
             ).start()
             entered.wait()
+            sys.exit(7)
         """)
         assert (ending.code, ending.err) == (7, "")
 
@@ -92,5 +95,6 @@ def test_os_exit(kept):
 
 
 def test_atexit_callbacks_still_run(kept):
-    ending = kept(HAMMER + "    import atexit; atexit.register(print, 'last', flush=True)\n")
-    assert (ending.code, ending.out) == (7, "last\n")
+    script = HAMMER.replace("(7)", "(0)")
+    ending = kept(script + "    import atexit; atexit.register(print, 'last', flush=True)\n")
+    assert (ending.code, ending.out) == (0, "last\n")
