@@ -11,7 +11,18 @@ from moored.bench import programs
 from moored.bench.bindings import Binding
 from moored.bench.interpreter import Interpreter
 from moored.bench.process import MeasuredProcess
-from moored.bench.turns import CHURN, INSTALL, RUN, WAYS, Group, Plan, Row, noted
+from moored.bench.turns import (
+    CHURN,
+    INSTALL,
+    KEEP_THREAD,
+    RUN,
+    STOCK,
+    WAYS,
+    Group,
+    Plan,
+    Row,
+    noted,
+)
 from moored.bench.workshop import CannotBuild, Workshop
 from moored.report.progress import Progress, bar
 
@@ -67,8 +78,9 @@ def measure(
         if way in failed:
             rows.append(_refusal(named, failed[way]))
             continue
-        note = {"note": _note(interpreter, way)}
-        kept = {"locals_survive": visited[way]["survived"]}
+        survived = {one: said["survived"] for one, said in visited.items()}
+        note = {"note": _note(interpreter, way, survived)}
+        kept = {"locals_survive": survived[way]}
         for (callback, threads), measured in timed.items():
             what = {"callback": callback, "threads": threads}
             rows.append({**named, **what, **measured.row(way), **kept, **note})
@@ -100,9 +112,13 @@ def _refusal(named: Mapping[str, str], why: str) -> Row:
     return {**named, "note": f"not measured: {why}"}
 
 
-def _note(interpreter: Interpreter, way: str) -> str:
+def _note(interpreter: Interpreter, way: str, survived: Mapping[str, bool]) -> str:
     if way == INSTALL and interpreter.minor < 11:
         return "3.10 has nothing to gain"
+    if way == STOCK and survived[way]:
+        return "keeps its states by itself"
+    if way in (KEEP_THREAD, RUN) and not survived[way]:
+        return "the state was not kept"
     return ""
 
 

@@ -59,7 +59,12 @@ class Caller:
         self._cpus = os.sched_getaffinity(0)
         self._local = threading.local()
         self._visits: list[int] = []
-        functions = {"empty": empty, "logs": make_logging(), "visit": self._visit}
+        functions: dict[str, Function] = {
+            "empty": empty,
+            "current_thread": current_thread,
+            "logs": make_logging(),
+            "visit": self._visit,
+        }
         self._callbacks = {name: self._callback(made) for name, made in functions.items()}
         self._first = self._callback(first_in(way))
 
@@ -111,6 +116,11 @@ class Caller:
 
 def empty() -> None:
     """Be the smallest callback that still is a Python frame."""
+
+
+def current_thread() -> None:
+    """Ask for the thread object, as every log record does."""
+    threading.current_thread()
 
 
 def make_logging() -> Function:

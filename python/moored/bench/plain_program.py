@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -34,6 +35,7 @@ def work() -> int:
 
 def main() -> int:
     """Work once for each line on stdin; answer with the CPU time that it took."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the same for all that are compared
     work()
     print(json.dumps({"event": "ready"}), flush=True)
     for _ in sys.stdin:

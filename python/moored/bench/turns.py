@@ -30,8 +30,8 @@ WAYS = {
 
 MANY = 8
 """How many threads "at once" are."""
-EMPTY, LOGS, CHURN = "empty", "logs", "churn"
-TURNS = ((EMPTY, 1), (LOGS, 1), (EMPTY, MANY))
+EMPTY, ASKS, LOGS, CHURN = "empty", "current_thread", "logs", "churn"
+TURNS = ((EMPTY, 1), (ASKS, 1), (LOGS, 1), (EMPTY, MANY))
 
 ROUND_NS = 8_000_000
 FIRST_CALLS = 50

@@ -8,6 +8,7 @@ from moored.bench import programs
 from moored.bench.goals import Goal
 from moored.bench.interpreter import Interpreter
 from moored.bench.turns import (
+    ASKS,
     BY_HAND,
     CHURN,
     EMPTY,
@@ -41,11 +42,13 @@ def judge(interpreter: Interpreter, rows: Sequence[Row]) -> list[Goal]:
             found += _least(f"{WAYS[way]}, empty callback", ctypes, 40)
     if interpreter.minor >= 13:
         for way in KEEPING:
+            found += _least(f"{WAYS[way]}, current_thread()", _of(slow, way, ASKS), 20)
             found += _least(f"{WAYS[way]}, logging callback", _of(slow, way, LOGS), 20)
     for way in KEEPING:
-        own = [row for row in _of(rows, way, EMPTY) if "of_by_hand" in row]
-        name = f"{WAYS[way]}, empty callback, against {WAYS[BY_HAND]}"
-        found += _most(name, own, "of_by_hand", 1.5, "x")
+        for callback, name in ((EMPTY, "empty"), (LOGS, "logging")):
+            own = [row for row in _of(rows, way, callback) if "of_by_hand" in row]
+            named = f"{WAYS[way]}, {name} callback, against {WAYS[BY_HAND]}"
+            found += _most(named, own, "of_by_hand", 1.5, "x")
     for way in (INSTALL, *KEEPING):
         churned = _of(rows, way, CHURN)
         threads = f"{churned[0]['threads']:,} threads of one callback" if churned else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from moored.bench import callbacks, goals, verdict
 from moored.bench.bindings import BINDINGS, Binding
 from moored.bench.interpreter import Interpreter, NoSuchPython, look_at
-from moored.bench.turns import CHURN, EMPTY, LOGS, MANY, Plan, Row
+from moored.bench.turns import ASKS, CHURN, EMPTY, LOGS, MANY, Plan, Row
 from moored.bench.workshop import CannotStart, default_cache
 from moored.cli import outputs
 from moored.cli.errors import NOT_POSSIBLE_HERE, USAGE, CommandError
@@ -33,6 +33,8 @@ ONE_THREAD = (
     table.Column("empty_p10", "10 %", 1),
     table.Column("empty_p90", "90 %", 1),
     table.Column("empty_of_by_hand", "x by hand", 2),
+    table.Column("asks", "asks: ns"),
+    table.Column("asks_faster", "x faster", 1),
     table.Column("logs", "logs: ns"),
     table.Column("logs_faster", "x faster", 1),
     table.Column("locals", "locals"),
@@ -174,7 +176,7 @@ def by_way(rows: Sequence[Row]) -> list[Row]:
             line["states_left"] = row["states_left"]
         elif "callback" in row:
             line["locals"] = "survive" if row["locals_survive"] else "lost"
-            name = {(EMPTY, 1): "empty", (LOGS, 1): "logs"}.get(
+            name = {(EMPTY, 1): "empty", (ASKS, 1): "asks", (LOGS, 1): "logs"}.get(
                 (row["callback"], row["threads"]), "many"
             )
             line[name] = row["ns_median"]
