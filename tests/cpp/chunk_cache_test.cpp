@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <set>
 
 using namespace moored_test;
@@ -87,7 +86,7 @@ TEST_F(chunk_cache, may_be_installed_before_python_starts) {
   });
 }
 
-TEST_F(chunk_cache, gives_back_what_was_freed_and_holds_no_more_than_its_slots) {
+TEST_F(chunk_cache, gives_back_what_was_freed_and_passes_on_all_else) {
   in_child([] {
     const python interpreter;
     const arenas before;
@@ -95,17 +94,34 @@ TEST_F(chunk_cache, gives_back_what_was_freed_and_holds_no_more_than_its_slots) 
     ASSERT_EQ(moored::install(), cache_status::installed);
     const arenas cached;
     cached.free(foreign, chunk);  // made by the allocator below
-    EXPECT_EQ(cached.allocate(chunk), foreign);
     void* const arena = cached.allocate(1 << 20);
     ASSERT_NE(arena, nullptr);
+    EXPECT_NE(arena, foreign);
     cached.free(arena, 1 << 20);
+    EXPECT_EQ(moored::count_chunks().held, 1U);
+    EXPECT_EQ(cached.allocate(chunk), foreign);
     EXPECT_EQ(moored::count_chunks().held, 0U);
+  });
+}
 
+TEST_F(chunk_cache, holds_no_more_than_its_slots) {
+  in_child([] {
+    static int freed = 0;
+    PyObjectArenaAllocator counting{nullptr,
+                                    [](void*, std::size_t size) { return std::malloc(size); },
+                                    [](void*, void* block, std::size_t) {
+                                      ++freed;
+                                      std::free(block);
+                                    }};
+    PyObject_SetArenaAllocator(&counting);
+    ASSERT_EQ(moored::install(), cache_status::installed);
+    const arenas cached;
     std::set<void*> many;
     for (int i = 0; i < 40; ++i) many.insert(cached.allocate(chunk));
     EXPECT_EQ(many.size(), 40U);
     for (void* const one : many) cached.free(one, chunk);
     EXPECT_EQ(moored::count_chunks().held, 32U);
+    EXPECT_EQ(freed, 8);
   });
 }
 
@@ -113,28 +129,31 @@ TEST_F(chunk_cache, lets_no_two_threads_have_one_chunk) {
   in_child([] {
     // No interpreter, so no GIL, as CPython frees chunks from 3.13 on. It allocates attached, and
     // its own allocator (3.15) insists on that.
-    PyObjectArenaAllocator plain{nullptr, [](void*, std::size_t size) { return std::malloc(size); },
+    PyObjectArenaAllocator plain{nullptr,
+                                 [](void*, std::size_t size) { return std::calloc(1, size); },
                                  [](void*, void* block, std::size_t) { std::free(block); }};
     PyObject_SetArenaAllocator(&plain);
     ASSERT_EQ(moored::install(), cache_status::installed);
+    std::atomic<int> had_by_two{0};
     std::vector<std::thread> crowd;
     for (int number = 1; number <= 4; ++number) {
-      crowd.emplace_back([number] {
+      crowd.emplace_back([&had_by_two] {
         const arenas cached;
-        for (int round = 0; round < 5000; ++round) {
-          std::array<char*, 12> mine{};  // four times that is more than there are slots
-          for (char*& one : mine) {
-            one = static_cast<char*>(cached.allocate(chunk));
-            std::memset(one, number, 256);
+        for (int round = 0; round < 20000; ++round) {
+          std::array<int*, 10> mine{};  // four times that is more than there are slots
+          for (int*& one : mine) {
+            one = static_cast<int*>(cached.allocate(chunk));
+            if (std::atomic_ref(*one).exchange(1) != 0) ++had_by_two;
           }
-          for (char* const one : mine) {
-            for (int byte = 0; byte < 256; byte += 51) ASSERT_EQ(one[byte], number);
+          for (int* const one : mine) {
+            std::atomic_ref(*one).store(0);
             cached.free(one, chunk);
           }
         }
       });
     }
     for (std::thread& one : crowd) one.join();
+    EXPECT_EQ(had_by_two, 0);
     EXPECT_LE(moored::count_chunks().held, 32U);
   });
 }
