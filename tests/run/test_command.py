@@ -261,3 +261,29 @@ def test_a_package_that_is_not_whole_or_not_speakable(tmp_path):
     code, said = launcher_alone(tmp_path / "a b" / "bin" / "moored", *words, path="")
     assert code == 3
     assert "whose name has a space, a colon or a semicolon in it" in said
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="no nm here")
+def test_the_libraries_show_and_want_nothing_else():
+    folder = Path(moored.__file__).parent / "lib"
+
+    def symbols(library: str, which: str) -> list[tuple[str, str]]:
+        done = subprocess.run(
+            ["nm", "-D", which, folder / library],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        pairs = [line.split()[-2:] for line in done.stdout.splitlines()]
+        return [(kind, name) for kind, name in pairs]
+
+    shown = [name for _, name in symbols("libmoored_keep.so", "--defined-only")]
+    caches = [name for name in shown if "the_chunk_cache" in name]
+    assert len(caches) == 1
+    assert all(
+        name.startswith(("moored_hook_Py", "moored_real_Py")) for name in {*shown} - {*caches}
+    )
+    wanted = symbols("libmoored_keep.so", "--undefined-only")
+    assert {kind for kind, name in wanted if name.startswith(("Py", "_Py"))} == {"w"}
+    assert symbols("libmoored_audit.so", "--undefined-only") == []

@@ -2,12 +2,12 @@
 // into processes that have no Python. Included before anything of CPython's or moored's.
 #pragma once
 
+#include <patchlevel.h>
+
 #pragma weak _Py_Dealloc
 #pragma weak _Py_DecRef
-#pragma weak _Py_IsFinalizing
 #pragma weak _Py_NoneStruct
 #pragma weak _PyObject_CallMethod_SizeT
-#pragma weak _PyThreadState_UncheckedGet
 #pragma weak Py_AtExit
 #pragma weak Py_DecRef
 #pragma weak Py_GetVersion
@@ -41,6 +41,15 @@
 #pragma weak PySys_WriteStderr
 #pragma weak PyThreadState_Clear
 #pragma weak PyThreadState_Delete
+#pragma weak PyThreadState_DeleteCurrent
 #pragma weak PyThreadState_GetDict
 #pragma weak PyThreadState_GetInterpreter
 #pragma weak PyThreadState_GetUnchecked
+#pragma weak PyThreadState_New
+#pragma weak PyThreadState_Swap
+
+// Before they were public; inline functions by now.
+#if PY_VERSION_HEX < 0x030D0000
+#pragma weak _Py_IsFinalizing
+#pragma weak _PyThreadState_UncheckedGet
+#endif
