@@ -28,6 +28,25 @@ def visit(folder: Path) -> None:
     assert said == "moored\n"
 
 
+def share_the_cache(folder: Path) -> None:
+    """Have the module and the package install a chunk cache each: it is one and the same."""
+    script = """
+import sys, threading, consumer, moored
+def use():
+    for _ in range(9):
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+if sys.version_info >= (3, 11):
+    assert consumer.install() == 0 and moored.install() and consumer.install() == 0
+    use()
+    assert consumer.chunk_hits() == moored.stats()["chunk_hits"] > 0
+else:
+    assert consumer.install() == 9  # MOORED_NOTHING_TO_GAIN
+"""
+    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=60)
+
+
 def installed_under(prefix: Path) -> str:
     """Install moored with cmake --install, and say where find_package finds it."""
     run("cmake", "-S", CHECKOUT, "-B", prefix / "build")
@@ -75,6 +94,7 @@ def test_nanobind_module(tmp_path: Path) -> None:
 def test_extension_in_c(tmp_path: Path) -> None:
     build_with_cmake(HERE / "c", tmp_path, FROM_WHEEL)
     visit(tmp_path)
+    share_the_cache(tmp_path)
 
 
 @needs_compiler

@@ -1,4 +1,5 @@
-/* An extension in C: its pthread nests moored_attach and PyGILState_Ensure both ways. */
+/* An extension in C: its pthread nests moored_attach and PyGILState_Ensure both ways. It has the
+ * chunk cache, too. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -55,8 +56,20 @@ static PyObject* call_from_thread(PyObject* module, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+static PyObject* install(PyObject* module, PyObject* args) {
+  (void)module, (void)args;
+  return PyLong_FromLong(moored_install());
+}
+
+static PyObject* chunk_hits(PyObject* module, PyObject* args) {
+  (void)module, (void)args;
+  return PyLong_FromUnsignedLongLong(moored_count_chunks().hits);
+}
+
 static PyMethodDef methods[] = {
     {"call_from_thread", call_from_thread, METH_VARARGS, "Call back from a native thread."},
+    {"install", install, METH_NOARGS, "Put the chunk cache in place."},
+    {"chunk_hits", chunk_hits, METH_NOARGS, "How often it has served."},
     {NULL, NULL, 0, NULL},
 };
 
