@@ -1,5 +1,5 @@
 /* plain_extension: an extension in plain C. call_many(callback, times) calls from a thread of its
-   own, each time by PyGILState_Ensure and Release. */
+   own, each time by PyGILState_Ensure and Release, or as BY_... says. */
 #include <Python.h>
 #include <pthread.h>
 
@@ -8,21 +8,45 @@ struct work {
   long times;
 };
 
+#if defined(BY_VIEW) || defined(BY_GUARD)
+static PyInterpreterView* view;
+typedef struct {
+  PyThreadStateToken* token;
+  PyInterpreterGuard* guard;
+} entry;
+static entry enter(void) {
+  entry begun = {NULL, NULL};
+#ifdef BY_VIEW
+  begun.token = PyThreadState_EnsureFromView(view);
+#else
+  begun.guard = PyInterpreterGuard_FromView(view);
+  begun.token = PyThreadState_Ensure(begun.guard);
+#endif
+  return begun;
+}
+static void leave(entry begun) {
+  PyThreadState_Release(begun.token);
+  if (begun.guard != NULL) PyInterpreterGuard_Close(begun.guard);
+}
+#else
+typedef PyGILState_STATE entry;
 #ifdef BY_POINTER
 /* The address is in the data, and is filled in when the extension is loaded. */
-static PyGILState_STATE (*volatile const ensure)(void) = PyGILState_Ensure;
+static PyGILState_STATE (*volatile const enter)(void) = PyGILState_Ensure;
 #else
-#define ensure PyGILState_Ensure
+#define enter PyGILState_Ensure
+#endif
+#define leave PyGILState_Release
 #endif
 
 static void* call_many(void* argument) {
   const struct work* const work = argument;
   for (long at = 0; at < work->times; ++at) {
-    const PyGILState_STATE token = ensure();
+    const entry begun = enter();
     PyObject* const result = PyObject_CallNoArgs(work->call);
     if (result == NULL) PyErr_WriteUnraisable(work->call);
     Py_XDECREF(result);
-    PyGILState_Release(token);
+    leave(begun);
   }
   return NULL;
 }
@@ -31,6 +55,9 @@ static PyObject* start_and_join(PyObject* self, PyObject* arguments) {
   (void)self;
   struct work work;
   if (!PyArg_ParseTuple(arguments, "Ol", &work.call, &work.times)) return NULL;
+#if defined(BY_VIEW) || defined(BY_GUARD)
+  view = PyInterpreterView_FromCurrent();
+#endif
   int failed = 0;
   Py_BEGIN_ALLOW_THREADS;
   pthread_t thread;

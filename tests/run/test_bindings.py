@@ -35,6 +35,10 @@ LINKED = {
 }
 
 
+if sys.version_info >= (3, 15):
+    LINKED |= {"by a view": ["-DBY_VIEW"], "by a guard": ["-DBY_GUARD"]}
+
+
 def keeps(moored_run, folder: Path, before: str = "", **variables: str) -> None:
     path = {"PYTHONPATH": str(folder)}
     script = SCRIPT.format(before=before)
