@@ -48,7 +48,6 @@ OTHERWISE = (
     table.Column("churn_faster", "x faster", 2),
     table.Column("resident_growth_kib", "growth KiB"),
     table.Column("states_left", "states left"),
-    NOTE,
 )
 PROGRAMS = (
     table.Column("program", "program"),
