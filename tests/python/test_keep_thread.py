@@ -189,20 +189,28 @@ def test_exit_while_a_kept_thread_waits(run_script) -> None:
     """)
 
 
-def test_late_keeping_is_refused(run_script) -> None:
+def test_keeping_is_refused_when_the_gate_has_closed(run_script) -> None:
     said = run_script("""
-        import atexit
-        from foreign_threads import on_foreign_threads
-        @atexit.register
-        def before_moored():
-            print(len(atexit_answers), *atexit_answers)
+        import atexit, ctypes, os
+        native = ctypes.CDLL(os.environ["FOREIGN_THREADS"])
+        callback = ctypes.CFUNCTYPE(None)(lambda: print(moored.keep_thread()))
+        atexit.register(native.call_together, callback, 1, 2)  # runs after the gate has closed
         import moored
-        atexit_answers = []
-        @atexit.register
-        def first():
-            on_foreign_threads(lambda: atexit_answers.append(moored.keep_thread()))
+        atexit.register(native.call_together, callback, 1, 2)
     """)
-    assert said == "1 True\n"
+    assert said.split() == ["True", "True", "False", "False"]
+
+
+def test_a_program_that_does_not_import_threading(run_script) -> None:
+    said = run_script("""
+        import ctypes, os
+        import moored
+        native = ctypes.CDLL(os.environ["FOREIGN_THREADS"])
+        callback = ctypes.CFUNCTYPE(None)(lambda: print(moored.keep_thread()))
+        native.call_together(callback, 1, 2)
+        callback()
+    """)
+    assert said.split() == ["True", "True", "False"]
 
 
 def test_fork_in_a_kept_callback(run_script) -> None:
@@ -219,9 +227,9 @@ def test_fork_in_a_kept_callback(run_script) -> None:
                 child = os.fork()
                 if child == 0:
                     callback()
-                    moored.keep_thread()
                     on_foreign_threads(callback, calls=1)
-                    os._exit(visit())
+                    kept = moored.keep_thread()  # this is the child's main thread now
+                    os._exit(99 if kept else visit())
                 codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         on_foreign_threads(callback, calls=5)
         assert codes == [4], codes
@@ -381,6 +389,10 @@ def test_calls_leave_no_references() -> None:
         callback(*[marker] * 20, **{f"n{i}": marker for i in range(20)})
     after = sys.getrefcount(function), sys.getrefcount(callback), sys.getrefcount(marker)
     assert after == before
+    others = [moored.keeps_thread(function) for _ in range(100)]
+    assert sys.getrefcount(function) > before[0] + 100
+    del others
+    assert sys.getrefcount(function) == before[0]
 
 
 def test_type_checkers_see_the_same_signature(tmp_path: Path) -> None:
