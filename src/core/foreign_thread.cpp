@@ -39,7 +39,9 @@ bool is_foreign(unsigned long thread) {
   const nb::module_ threading = nb::module_::import_("threading");
   const nb::object dummy = threading.attr("_DummyThread");
   for (const nb::handle known : threading.attr("enumerate")()) {
-    if (known.attr("ident").equal(nb::int_(thread))) return nb::isinstance(known, dummy);
+    if (!known.attr("ident").equal(nb::int_(thread))) continue;
+    // The child of a fork has the forking thread for its main one, up to 3.12 still as a dummy.
+    return nb::isinstance(known, dummy) && !known.is(threading.attr("main_thread")());
   }
   return true;
 }

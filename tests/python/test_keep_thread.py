@@ -213,9 +213,10 @@ def test_a_program_that_does_not_import_threading(run_script) -> None:
     assert said.split() == ["True", "True", "False"]
 
 
-def test_fork_in_a_kept_callback(run_script) -> None:
-    run_script("""
-        import os, warnings
+@pytest.mark.parametrize("before", ["pass", "threading.current_thread()"])
+def test_fork_in_a_kept_callback(run_script, before: str) -> None:
+    run_script(f"""
+        import os, threading, warnings
         import moored
         from foreign_threads import on_foreign_threads, visit
         warnings.simplefilter("ignore")  # 3.12 and later warn of any fork with threads
@@ -223,6 +224,7 @@ def test_fork_in_a_kept_callback(run_script) -> None:
         @moored.keeps_thread
         def callback():
             visits = visit()
+            {before}
             if visits == 2:
                 child = os.fork()
                 if child == 0:
