@@ -80,7 +80,7 @@ static void on_crash(int signal, siginfo_t* info, void* context) {
 #else
   (void)context;
 #endif
-  const int ours = where.dli_fname != NULL && strstr(where.dli_fname, "moored") != NULL;
+  const int ours = where.dli_fname != NULL && strstr(where.dli_fname, "libmoored_") != NULL;
   if (!is_initialized() && !ours) _exit(code_after_the_end);
   sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
@@ -93,4 +93,5 @@ void forgive_late_crashes(int code) {
   const struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO};
   sigaction(SIGSEGV, &action, NULL);
   sigaction(SIGBUS, &action, NULL);
+  sigaction(SIGABRT, &action, NULL);
 }

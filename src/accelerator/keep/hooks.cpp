@@ -9,6 +9,9 @@
 #include <moored/adopted_state.hpp>
 #include <moored/chunk_cache.hpp>
 
+#include <pthread.h>
+#include <unistd.h>
+
 #include "process.hpp"
 #include "thread_tally.hpp"
 
@@ -85,6 +88,21 @@ void make_state_in_advance() {
   PyGILState_Release(token);
 }
 
+/// A native thread that calls when Python is gone crashes in the real function, up to 3.14. Fast
+/// calls would make that more likely than it is without moored. So it gets what CPython does to
+/// those that come a moment earlier: its end, or a wait for ever. Whoever is attached (the
+/// finalising thread itself) goes on.
+void stop_if_python_is_gone() {
+  const moored::detail::life now = moored::detail::the_gate.now();
+  if (now == 0 || moored::detail::gate::is_open(now) || Py_IsInitialized() != 0) return;
+  if (this_thread.is_attached()) return;
+#if PY_VERSION_HEX < 0x030D0800
+  pthread_exit(nullptr);
+#else
+  for (;;) pause();
+#endif
+}
+
 /// Before a call that attaches: counts it, or makes what it will find.
 void prepare_attach() {
   if (keeps_state()) {
@@ -105,6 +123,7 @@ MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
     if (token == PyGILState_UNLOCKED) count_served();
     return token;
   }
+  stop_if_python_is_gone();
   if (!comes_without_state()) return real();
   const PyGILState_STATE token = real();
   keep_what_was_made();
