@@ -1,4 +1,4 @@
-"""Marks tests by where they are, so that `-m "not lab and not consumer"` selects the core's."""
+"""Marks tests by where they are, so that tools/test.py can select those of every interpreter."""
 
 from __future__ import annotations
 
@@ -16,3 +16,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.consumer)
         elif place.name.startswith(("test_lab", "test_bench")):
             item.add_marker(pytest.mark.lab)
+        elif place.parts[0] == "unmodified" and "debians" not in item.name:
+            item.add_marker(pytest.mark.program)

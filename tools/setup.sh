@@ -20,6 +20,8 @@ llhttp_package() {
   then echo libllhttp-dev; else echo node-llhttp; fi
 }
 
+has_library() { ls /usr/lib/*/"$1" >/dev/null 2>&1; }
+
 python_can() { "$1" -c "$2" >/dev/null 2>&1; }
 finds_headers='import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))'
 
@@ -42,6 +44,11 @@ find_missing() {
   has_header benchmark/benchmark.h || required="$required libbenchmark-dev"
   has wrk || useful="$useful wrk"
   has ccache || useful="$useful ccache"
+  # For programs that the tests run unmodified: GStreamer and Gio, PortAudio, Qt.
+  python_can /usr/bin/python3 'import gi; gi.require_version("Gst", "1.0")' ||
+    useful="$useful python3-gi gir1.2-gstreamer-1.0"
+  has_library libportaudio.so.2 || useful="$useful libportaudio2"
+  has_library libEGL.so.1 || useful="$useful libegl1"
   required=$(echo $(printf '%s\n' $required | sort -u))
 }
 

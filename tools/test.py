@@ -15,7 +15,7 @@ from workspace import StepFailed, Workspace
 
 # The lab's own tests and the consumers are run with the default interpreter; what depends on the
 # Python version (the library, its core, and the server in every mode) is run with all.
-CORE_ONLY = "not lab and not consumer"
+CORE_ONLY = "not lab and not consumer and not program"
 LAB_RUN = ["--seconds", "1", "--rate", "2000", "--handler-us", "20", "--repeat", "1"]
 
 
@@ -99,6 +99,8 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
 
     def install(workspace: Workspace) -> Tally:
         workspace.prepare("develop" if default else "test")
+        if default:
+            workspace.install_programs()
         return Tally()
 
     outcome.python = part("package", install)
