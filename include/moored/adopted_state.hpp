@@ -230,8 +230,8 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
 ///
 /// False on a state that PyGILState does not know, or of a subinterpreter; when the gate is
 /// closing, the thread is ending, or memory is short. No exception is left. Called again it does
-/// nothing.
-[[nodiscard]] inline bool adopt_attached_state() noexcept {
+/// nothing. Not noexcept, as gate::open.
+[[nodiscard]] inline bool adopt_attached_state() {
   thread_record& me = this_thread;
   if (me.retired || me.lending || me.guest != nullptr) return false;
   PyThreadState* const state = cpython::this_thread_state();

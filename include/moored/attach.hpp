@@ -273,7 +273,7 @@ class detachment {
 /// False when there is no interpreter or it is closing, when the thread is ending, on a side or
 /// borrowed state, and on a state of a subinterpreter. On 3.15 a state that PyThreadState_Ensure
 /// made dies with its callback all the same.
-inline bool keep_thread() noexcept {
+inline bool keep_thread() {
   detail::thread_record& me = detail::this_thread;
   if (me.retired || me.lending || me.guest != nullptr) return false;
   const attachment attached = try_attach();

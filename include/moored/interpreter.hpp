@@ -91,9 +91,9 @@ class gate {
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
 
-  /// Begins a life. The GIL is held, which makes the first caller the only one. False when Python
-  /// refused.
-  [[nodiscard]] bool open() noexcept;
+  /// Begins a life. The GIL is held. False when Python refused. Not noexcept: it runs Python code,
+  /// and up to 3.13.0 a thread that waits for the GIL of a finalising interpreter is unwound.
+  [[nodiscard]] bool open();
   /// Ends it: refuses from now on, then waits for the calls inside, at most for the bound. The GIL
   /// is held.
   void close() noexcept;
@@ -174,7 +174,7 @@ inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
-inline bool gate::open() noexcept {
+inline bool gate::open() {
   if (is_open(life_.load(std::memory_order_relaxed))) return true;
   if (closing()) return true;  // nobody opens it again before the interpreter is gone
   // A subinterpreter has atexit callbacks of its own, and ends before native threads lose the main
@@ -192,6 +192,9 @@ inline bool gate::open() noexcept {
   Py_XDECREF(module);
   Py_XDECREF(callback);
   if (!registered) return false;
+  // Importing lets go of the GIL, and another thread may have been faster, or the end have come.
+  // From here on nobody can: no Python runs.
+  if (is_open(life_.load(std::memory_order_relaxed)) || closing()) return true;
   // When the interpreter is gone its closing is over, and another may be started. CPython forgets
   // this callback at every end; it holds 32 of them, and if it is full a later interpreter must be
   // opened by hand.
@@ -265,7 +268,7 @@ inline counters gate::count() const noexcept {
 /// first opens the gate by itself, but before 3.15 that first attach alone is not protected against
 /// a shutdown in the same moment. False when Python could not register the callback; a Python
 /// exception is then set.
-inline bool open() noexcept {
+inline bool open() {
   return detail::the_gate.open();
 }
 
