@@ -206,6 +206,7 @@ def test_a_binding_that_cannot_be_built_has_a_row_with_the_reason(cache, tmp_pat
         "not measured: there is no cargo; install Rust to measure PyO3"
     ]
     assert rows[0]["note"] in done.stdout
+    assert "not judged: 1 that could not be measured" in done.stdout
 
 
 def _judged(rows: list[Row], minor: int) -> dict[str, bool]:

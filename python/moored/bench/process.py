@@ -43,6 +43,8 @@ class MeasuredProcess(TalkingProcess):
     def death(self) -> Exception:
         """Tell how it ended, in one line."""
         code = self._wait(5.0)
+        if code is None:
+            return ProcessFailed("its process was done, but did not end")
         self._readers[1].join(1.0)
         words = [line.strip() for line in self._words if line.strip()]
         last = f": {words[-1]}" if words else ""

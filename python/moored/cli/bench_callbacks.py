@@ -157,6 +157,9 @@ def show(
     print()
     for goal in judgement:
         print(goal)
+    refused = sum("not measured" in row["note"] for row in rows)
+    if refused:
+        print(f"not judged: {refused} that could not be measured; the notes say why")
     print()
 
 
