@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from interpreters import Interpreter, find
 from workspace import StepFailed, Workspace
@@ -113,8 +114,8 @@ def count(results: Results) -> str:
     return f"{passed} ok, {failed} failed, {skipped} skipped"
 
 
-def run_all(workspace: Workspace, wanted: list[str]) -> list[Comparison]:
-    """Run those suites that this interpreter ships."""
+def run_all(workspace: Workspace, wanted: list[str], out: TextIO) -> list[Comparison]:
+    """Run those suites that this interpreter ships, and say of each how it went."""
     shipped = subprocess.run(
         workspace.interpreter.command(workspace.python, "-I", "-c", SHIPPED, *wanted),
         env=workspace.environment(),
@@ -124,12 +125,13 @@ def run_all(workspace: Workspace, wanted: list[str]) -> list[Comparison]:
     ).stdout.split()
     name = workspace.interpreter.name
     if missing := [suite for suite in wanted if suite not in shipped]:
-        print(f"{name}: does not ship {', '.join(missing)}")
+        print(f"{name}: does not ship {', '.join(missing)}", file=out)
     compared = []
     for suite in shipped:
         one = compare(workspace, suite)
         verdict = "the same" if not one.different else f"DIFFERENT: {', '.join(one.different)}"
-        print(f"{name}: {suite}: {count(one.stock)}; {verdict} ({one.seconds:.0f} s)", flush=True)
+        print(f"{name}: {suite}: {count(one.stock)}; {verdict} ({one.seconds:.0f} s)", file=out)
+        out.flush()
         compared.append(one)
     return compared
 
@@ -160,7 +162,9 @@ def main() -> int:
     different = 0
     for interpreter in chosen:
         try:
-            compared = run_all(prepare(interpreter, interpreter is found[0]), args.suite)
+            compared = run_all(
+                prepare(interpreter, interpreter is found[0]), args.suite, sys.stdout
+            )
         except StepFailed as failure:
             print(f"{interpreter.name}: {failure}", file=sys.stderr)
             return 1

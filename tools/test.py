@@ -1,4 +1,4 @@
-"""Runs all tests with every interpreter found: the C++ tests, the Python tests, a short lab run."""
+"""Runs all tests with every interpreter found: C++, Python, a short lab run, some of its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from interpreters import Interpreter, find, missing
+from suites import run_all
 from tally import Tally, read_junit
 from workspace import StepFailed, Workspace
 
 # The lab's own tests and the consumers are run with the default interpreter; what depends on the
 # Python version (the library, its core, and the server in every mode) is run with all.
 CORE_ONLY = "not lab and not consumer and not program"
+# Of the interpreters' own tests, those that are quick; `make suites` runs all, with all.
+QUICK_SUITES = ["test_thread", "test_threading_local", "test_threading", "test_ctypes"]
 LAB_RUN = ["--seconds", "1", "--rate", "2000", "--handler-us", "20", "--repeat", "1"]
 
 
@@ -27,13 +30,14 @@ class Outcome:
     cpp: Tally = field(default_factory=Tally)
     python: Tally = field(default_factory=Tally)
     lab: Tally = field(default_factory=Tally)
+    suites: Tally = field(default_factory=Tally)
     seconds: float = 0
     note: str = ""
 
     @property
     def total(self) -> Tally:
         """All its tests together."""
-        return self.cpp + self.python + self.lab
+        return self.cpp + self.python + self.lab + self.suites
 
 
 def test_cpp(workspace: Workspace) -> Tally:
@@ -74,6 +78,13 @@ def run_lab(workspace: Workspace) -> Tally:
     return Tally(passed=modes, failed=int(status != 0))
 
 
+def compare_suites(workspace: Workspace) -> Tally:
+    """Run some of the interpreter's own tests, stock and under moored run; each suite is one."""
+    compared = run_all(workspace, QUICK_SUITES, out=sys.stderr)
+    different = sum(bool(one.different) for one in compared)
+    return Tally(passed=len(compared) - different, failed=different)
+
+
 def test_one(interpreter: Interpreter, default: bool) -> Outcome:
     """Build and test with one interpreter; a part that cannot be built counts as one failure."""
     outcome = Outcome(interpreter)
@@ -111,15 +122,17 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
     if not outcome.python.failed:
         outcome.python = part("Python tests", test_python)
         outcome.lab = part("lab run", run_lab)
+        if default:
+            outcome.suites = part("own suites", compare_suites)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
 def show(outcomes: list[Outcome], not_found: list[str]) -> None:
     """Print the summary table, what was not found, and the closing line."""
-    rows = [["interpreter", "C++ tests", "Python tests", "lab modes", "seconds", ""]]
+    rows = [["interpreter", "C++ tests", "Python tests", "lab modes", "own suites", "seconds", ""]]
     for one in outcomes:
-        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab)]
+        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab, one.suites)]
         rows.append([one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
