@@ -60,13 +60,6 @@ void keep_what_was_made() {
     this_process().threads_seen.fetch_add(1, std::memory_order_relaxed);
   }
   if (this_process().decide() != keeping::on) return;
-  // The gate asks for this module. Importing it for the first time runs Python code, which may let
-  // go of the GIL, and then this thread may be ended by unwinding: not below a noexcept frame.
-  if (!moored::detail::gate::is_open(moored::detail::the_gate.now())) {
-    PyObject* const module = PyImport_ImportModule("atexit");
-    if (module == nullptr) PyErr_Clear();
-    Py_XDECREF(module);
-  }
   (void)install();  // from 3.12 on a second Py_Initialize has put Python's own allocator back
   if (moored::detail::adopt_attached_state() && keeps_state()) start_tally();
 }
