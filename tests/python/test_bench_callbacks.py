@@ -38,10 +38,9 @@ def _bench(*words: str | Path, limit: float = 120, **variables: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def cache(request: pytest.FixtureRequest) -> Path:
-    """Where the extensions stay between runs of the tests."""
-    assert request.config.cache is not None
-    return Path(request.config.cache.mkdir("bench"))
+def cache() -> Path:
+    """Where the extensions stay between runs of the tests: with all else that is built."""
+    return Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 
 import pytest
 
@@ -23,11 +22,14 @@ def test_says_that_there_is_nothing_to_gain() -> None:
 
 
 @has_chunks
-def test_installing_twice_is_installing_once() -> None:
-    with warnings.catch_warnings():
+def test_installing_twice_is_installing_once(run_script) -> None:
+    run_script("""
+        import warnings
+        import moored
         warnings.simplefilter("error")
         assert moored.install() is True
         assert moored.install() is True
+    """)
 
 
 @has_chunks
