@@ -118,4 +118,15 @@ inline constexpr const char* visits_source =
     "    here.visits = getattr(here, 'visits', 0) + 1\n"
     "    return here.visits\n";
 
+/// A source with a threading.local `here`, and a class Farewell whose finaliser calls `enter`.
+inline std::string farewell_source(void (*enter)()) {
+  return "import ctypes, threading\n"
+         "enter = ctypes.CFUNCTYPE(None)(" +
+         std::to_string(reinterpret_cast<std::uintptr_t>(enter)) +
+         ")\n"
+         "here = threading.local()\n"
+         "class Farewell:\n"
+         "    def __del__(self): enter()\n";
+}
+
 }  // namespace moored_test

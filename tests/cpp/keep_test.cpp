@@ -189,15 +189,7 @@ TEST(retirement, a_finaliser_that_enters_python_again_finds_the_state_alive) {
   in_child([] {
     const python interpreter;
     static std::atomic<int> finalised{0};
-    static const auto enter = +[] { as_another_binding([] { ++finalised; }); };
-    const std::string source = "import ctypes\nenter = ctypes.CFUNCTYPE(None)(" +
-                               std::to_string(reinterpret_cast<std::uintptr_t>(enter)) +
-                               ")\n"
-                               "import threading\n"
-                               "here = threading.local()\n"
-                               "class Farewell:\n"
-                               "    def __del__(self): enter()\n";
-    run(source.c_str());
+    run(farewell_source([] { as_another_binding([] { ++finalised; }); }).c_str());
     on_foreign_thread([] {
       const moored::attachment attached = moored::attach();
       run("here.farewell = Farewell()");
