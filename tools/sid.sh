@@ -31,7 +31,8 @@ if [ ! -e "$folder/.ready" ]; then
     $apt update
     pythons=$(apt-cache search --names-only "^python3\.[0-9]+-dev$" | cut -d" " -f1)
     venvs=$(echo "$pythons" | sed s/-dev/-venv/)
-    $apt install --no-install-recommends '"$tools"' $pythons $venvs
+    suites=$(echo "$pythons" | sed "s/-dev/-testsuite/; s/^/lib/")
+    $apt install --no-install-recommends '"$tools"' $pythons $venvs $suites
   ' >>"$folder/log" 2>&1 || { tail "$folder/log" >&2; exit 1; }
   touch "$folder/.ready"
 fi

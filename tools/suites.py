@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from interpreters import Interpreter, find
 from workspace import StepFailed, Workspace
@@ -26,7 +29,7 @@ SUITES = (
     "test_capi",
     "test_embed",
 )
-# Of each test: what it takes at most, in seconds.
+# What one run of one suite takes at most, in seconds.
 LIMIT = 900.0
 SHIPPED = (
     "import importlib.util, sys\n"
@@ -35,7 +38,34 @@ SHIPPED = (
     "        print(name)\n"
 )
 
+# How the runner ends when the suite has no test for this system.
+HAD_NOTHING_TO_RUN = {"exit code 0", "exit code 4"}
+ROW = "{:14} {:24} {:36} {:36} {:>8} {:>6}  {}"
+
 Results = dict[str, str]
+
+
+@dataclass
+class Run:
+    """One suite, run one way."""
+
+    ended: str
+    results: Results = field(default_factory=dict)
+    # Of moored run alone: the native threads that it saw, none when it left no word of itself.
+    threads: int | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether there is something to compare."""
+        return bool(self.results) or self.ended in HAD_NOTHING_TO_RUN
+
+    def __str__(self) -> str:
+        """Say how many tests ended how."""
+        ends = list(self.results.values())
+        if not ends:
+            return f"no test ({self.ended})"
+        failed, skipped = ends.count("failed"), ends.count("skipped")
+        return f"{len(ends) - failed - skipped} ok, {failed} failed, {skipped} skipped"
 
 
 @dataclass
@@ -43,97 +73,115 @@ class Comparison:
     """One suite, run both ways."""
 
     suite: str
-    stock: Results
-    kept: Results
-    seconds: float = 0.0
+    stock: Run
+    kept: Run
     different: list[str] = field(init=False)
+    # What differed once, and not when it was all run again.
+    unsteady: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Find the tests that ended otherwise."""
-        names = sorted(self.stock.keys() | self.kept.keys())
-        self.different = [name for name in names if self.stock.get(name) != self.kept.get(name)]
+        """Find what ended otherwise; runs that say nothing are never the same."""
+        names = sorted(self.stock.results.keys() | self.kept.results.keys())
+        self.different = [
+            name for name in names if self.stock.results.get(name) != self.kept.results.get(name)
+        ]
+        if self.stock.ended != self.kept.ended or not (self.stock.usable and self.kept.usable):
+            self.different.append(f"stock {self.stock.ended}, under moored run {self.kept.ended}")
+        if self.kept.threads is None:
+            self.different.append("moored run did not tell what it kept")
+
+    def row(self, interpreter: str) -> str:
+        """Return its line of the table."""
+        verdict = "yes" if not self.different else f"NO: {', '.join(self.different)}"
+        if self.unsteady:
+            verdict += f" (differed once: {', '.join(self.unsteady)})"
+        threads = "?" if self.kept.threads is None else self.kept.threads
+        cells = (self.suite, str(self.stock), str(self.kept), threads, f"{self.seconds:.0f}")
+        return ROW.format(interpreter, *cells, verdict)
 
 
 def read_results(path: Path) -> Results:
-    """Read how each test of a JUnit file ended: passed, failed or skipped."""
+    """Read how each test of a JUnit file ended; of several with one name the worst counts."""
     results: Results = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         name = f"{case.get('classname') or ''}.{case.get('name')}".strip(".")
         tags = {child.tag for child in case}
-        failed = bool(tags & {"failure", "error"}) or case.get("result") == "error"
-        results[name] = (
-            "failed" if failed else "skipped" if "skipped" in tags else case.get("status") or "run"
-        )
+        if tags & {"failure", "error"} or case.get("result") == "error":
+            results[name] = "failed"
+        else:
+            results.setdefault(name, "skipped" if "skipped" in tags else "ok")
     return results
 
 
-def run_suite(workspace: Workspace, prefix: list[str | Path], suite: str) -> Results:
-    """Run one suite in a folder of its own; one result more says how the runner itself ended."""
-    with tempfile.TemporaryDirectory(dir=workspace.build) as folder:
-        report = Path(folder) / "report.xml"
+def run_suite(workspace: Workspace, prefix: list[str | Path], suite: str, limit: float) -> Run:
+    """Run one suite in a folder of its own, since tests write where they stand."""
+    with tempfile.TemporaryDirectory(dir=workspace.build, ignore_cleanup_errors=True) as folder:
+        report, told = Path(folder) / "report.xml", Path(folder) / "told.json"
+        if len(prefix) > 1:
+            prefix = [*prefix, "--json", told]
         words: list[str | Path] = ["-m", "test", "--junit-xml", report, "--tempdir", folder, suite]
-        with workspace.log.open("a") as log:
+        with (
+            workspace.log.open("a") as log,
+            # A session of its own, so that a suite out of time is ended with all its children.
+            subprocess.Popen(
+                workspace.interpreter.command(*prefix, *words),
+                cwd=folder,
+                env=workspace.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
-                status = subprocess.run(
-                    workspace.interpreter.command(*prefix, *words),
-                    cwd=folder,
-                    env=workspace.environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    timeout=LIMIT,
-                ).returncode
-            except subprocess.TimeoutExpired:
-                return {suite: "out of time"}
+                ended = f"exit code {process.wait(limit)}"
+            except BaseException as stopped:
+                os.killpg(process.pid, signal.SIGKILL)
+                if not isinstance(stopped, subprocess.TimeoutExpired):
+                    raise
+                ended = f"out of time ({limit:.0f} s)"
         results = read_results(report) if report.exists() else {}
-    return results | {suite: f"exit code {status}"}
+        threads = (
+            json.loads(told.read_text())["rows"][0]["threads_seen"] if told.exists() else None
+        )
+    return Run(ended, results, threads)
 
 
-def compare(workspace: Workspace, suite: str) -> Comparison:
+def compare(workspace: Workspace, suite: str, limit: float) -> Comparison:
     """Run one suite both ways; what differs gets a second chance, since some tests are flaky."""
     started = time.monotonic()
     launcher = workspace.venv / "bin" / "moored"
 
     def once() -> Comparison:
-        stock = run_suite(workspace, [workspace.python], suite)
-        return Comparison(suite, stock, run_suite(workspace, [launcher, "run"], suite))
+        stock = run_suite(workspace, [workspace.python], suite, limit)
+        return Comparison(suite, stock, run_suite(workspace, [launcher, "run"], suite, limit))
 
     compared = once()
-    if compared.different:
+    if first := compared.different:
         compared = once()
+        again = compared.different
+        compared.different = [name for name in again if name in first]
+        compared.unsteady = sorted({*first, *again} - {*compared.different})
     compared.seconds = time.monotonic() - started
     return compared
 
 
-def count(results: Results) -> str:
-    """Say how many tests ended how."""
-    ends = list(results.values())
-    failed = sum(end == "failed" for end in ends)
-    skipped = sum(end == "skipped" for end in ends)
-    passed = len(ends) - failed - skipped - 1  # the last one is the runner
-    return f"{passed} ok, {failed} failed, {skipped} skipped"
-
-
-def run_all(workspace: Workspace, wanted: list[str], out: TextIO) -> list[Comparison]:
-    """Run those suites that this interpreter ships, and say of each how it went."""
-    shipped = subprocess.run(
+def shipped(workspace: Workspace, wanted: list[str]) -> list[str]:
+    """Name those of the suites that this interpreter ships."""
+    return subprocess.run(
         workspace.interpreter.command(workspace.python, "-I", "-c", SHIPPED, *wanted),
         env=workspace.environment(),
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    name = workspace.interpreter.name
-    if missing := [suite for suite in wanted if suite not in shipped]:
-        print(f"{name}: does not ship {', '.join(missing)}", file=out)
-    compared = []
-    for suite in shipped:
-        one = compare(workspace, suite)
-        verdict = "the same" if not one.different else f"DIFFERENT: {', '.join(one.different)}"
-        print(f"{name}: {suite}: {count(one.stock)}; {verdict} ({one.seconds:.0f} s)", file=out)
-        out.flush()
-        compared.append(one)
-    return compared
+
+
+def run_all(workspace: Workspace, suites: list[str], limit: float) -> Iterator[Comparison]:
+    """Compare one suite after the other."""
+    for suite in suites:
+        yield compare(workspace, suite, limit)
 
 
 def prepare(interpreter: Interpreter, default: bool) -> Workspace:
@@ -159,16 +207,20 @@ def main() -> int:
     if not chosen:
         print("moored: no interpreter found to compare with", file=sys.stderr)
         return 3
+    print(ROW.format("interpreter", "suite", "stock", "under moored run", "threads", "s", "same?"))
     different = 0
     for interpreter in chosen:
         try:
-            compared = run_all(
-                prepare(interpreter, interpreter is found[0]), args.suite, sys.stdout
-            )
+            workspace = prepare(interpreter, interpreter is found[0])
         except StepFailed as failure:
             print(f"{interpreter.name}: {failure}", file=sys.stderr)
             return 1
-        different += sum(bool(one.different) for one in compared)
+        available = shipped(workspace, args.suite)
+        if lacking := [suite for suite in args.suite if suite not in available]:
+            print(f"{interpreter.name}: does not ship {', '.join(lacking)}")
+        for one in run_all(workspace, available, LIMIT):
+            print(one.row(interpreter.name), flush=True)
+            different += bool(one.different)
     print(f"\n{different} suites differ under moored run" if different else "\nno suite differs")
     return 1 if different else 0
 
