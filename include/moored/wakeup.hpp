@@ -1,0 +1,69 @@
+// moored/wakeup.hpp: the descriptor that tells an event loop that there is something to take.
+//
+// The one OS seam of the channels. Each OS answers the same five calls; this is Linux's answer.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <system_error>
+
+namespace moored::inline v0 {
+
+/// Any thread may call anything at any time.
+class wakeup {
+ public:
+  /// Throws std::system_error when the process has no descriptors left.
+  wakeup() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (event_ < 0) throw std::system_error(errno, std::system_category(), "eventfd");
+    edges_ = ::epoll_create1(EPOLL_CLOEXEC);
+    epoll_event interest{.events = EPOLLIN | EPOLLET, .data = {}};
+    if (edges_ < 0 || ::epoll_ctl(edges_, EPOLL_CTL_ADD, event_, &interest) != 0) {
+      const int why = errno;
+      if (edges_ >= 0) ::close(edges_);
+      ::close(event_);
+      throw std::system_error(why, std::system_category(), "epoll");
+    }
+  }
+  ~wakeup() {
+    ::close(edges_);
+    ::close(event_);
+  }
+  wakeup(const wakeup&) = delete;
+  wakeup& operator=(const wakeup&) = delete;
+
+  /// Readable from notify() until acknowledge(). For somebody else's event loop; never read it.
+  [[nodiscard]] int fd() const noexcept { return event_; }
+
+  /// It can fail only by a full counter, which says what is to be said.
+  void notify() noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(event_, &one, sizeof one);
+  }
+
+  void acknowledge() noexcept {
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto read = ::read(event_, &count, sizeof count);
+  }
+
+  /// Waits for the next notify(): true; false when the time is over or a signal came. A notify() is
+  /// told once and to one waiter, and nothing has to be read after it: one system call a wait.
+  [[nodiscard]] bool wait(std::optional<std::chrono::nanoseconds> limit) const noexcept {
+    epoll_event ready{};
+    // Milliseconds, rounded up: a wait that ends too early would be a busy loop.
+    const auto ms = limit ? std::chrono::ceil<std::chrono::milliseconds>(*limit).count() : -1;
+    constexpr std::int64_t longest = 24 * 3600 * 1000;
+    return ::epoll_wait(edges_, &ready, 1, static_cast<int>(ms < longest ? ms : longest)) == 1;
+  }
+
+ private:
+  int event_;
+  int edges_ = -1;  // an epoll of our own, because a loop's own has no edges for us
+};
+
+}  // namespace moored::inline v0
