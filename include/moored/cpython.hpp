@@ -10,8 +10,11 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 
 namespace moored::inline v0::cpython {
@@ -269,6 +272,87 @@ class dead_state {
 
  private:
   static constexpr bool goes_by_slot = PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030F0000;
+};
+
+/// True where a busy main thread notices a pending call that a thread without a state added. Before
+/// 3.13 it notices when something else stops it.
+inline constexpr bool pending_calls_interrupt = PY_VERSION_HEX >= 0x030D0000;
+
+/// Who holds the GIL of the main interpreter, seen from any thread, without waiting.
+///
+/// A hint, out of date when it is given. Up to 3.11 the current state is the process's. From 3.13
+/// on CPython publishes where its GIL is for debuggers (_Py_DebugOffsets); that table is believed
+/// only if it shows this thread as the holder while this thread is. 3.12 does not tell.
+class gil_view {
+ public:
+  enum class holder : std::uint8_t { unknown, nobody, main, other };
+
+  /// Looks for the GIL, and asks main to introduce itself. Caller: attached to the main
+  /// interpreter.
+  static void find() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+    locked_.store(nullptr, std::memory_order_relaxed);
+    if (find_gil() && !shows(current())) locked_.store(nullptr, std::memory_order_relaxed);
+#endif
+    main_.store(nullptr, std::memory_order_relaxed);
+    (void)Py_AddPendingCall(
+        [](void*) noexcept {
+          main_.store(current(), std::memory_order_relaxed);
+          return 0;
+        },
+        nullptr);
+  }
+
+  [[nodiscard]] static holder look() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+    const int* const locked = locked_.load(std::memory_order_relaxed);
+    if (locked == nullptr) return holder::unknown;
+    if (__atomic_load_n(locked, __ATOMIC_RELAXED) == 0) return holder::nobody;
+    return is_main(__atomic_load_n(last_holder_, __ATOMIC_RELAXED));
+#elif PY_VERSION_HEX < 0x030C0000
+    PyThreadState* const attached = current();
+    return attached == nullptr ? holder::nobody : is_main(attached);
+#else
+    return holder::unknown;
+#endif
+  }
+
+ private:
+  [[nodiscard]] static holder is_main(const PyThreadState* state) noexcept {
+    return state == main_.load(std::memory_order_relaxed) ? holder::main : holder::other;
+  }
+
+#if PY_VERSION_HEX >= 0x030D0000
+  [[nodiscard]] static bool shows(const PyThreadState* state) noexcept {
+    const int* const locked = locked_.load(std::memory_order_relaxed);
+    return __atomic_load_n(locked, __ATOMIC_RELAXED) == 1 &&
+           __atomic_load_n(last_holder_, __ATOMIC_RELAXED) == state;
+  }
+
+  [[nodiscard]] static bool find_gil() noexcept {
+    const void* const runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
+    if (runtime == nullptr || std::memcmp(runtime, "xdebugpy", 8) != 0) return false;
+    // cookie, version, free_threaded; 3 of the runtime; then those of the interpreter. 3.14 put
+    // threads_main before gil_runtime_state.
+    constexpr std::size_t gil = PY_VERSION_HEX >= 0x030E0000 ? 16 : 15;
+    constexpr std::size_t free_threaded = 2;
+    std::uint64_t offsets[gil + 4];
+    std::memcpy(offsets, runtime, sizeof offsets);
+    if (offsets[free_threaded] != 0) return false;
+    const std::uint64_t size = offsets[6];
+    const std::uint64_t locked = offsets[gil + 2];
+    const std::uint64_t last_holder = offsets[gil + 3];
+    if (locked + sizeof(int) > size || last_holder + sizeof(void*) > size) return false;
+    auto* const interpreter = reinterpret_cast<char*>(PyInterpreterState_Main());
+    last_holder_ = reinterpret_cast<PyThreadState* const*>(interpreter + last_holder);
+    locked_.store(reinterpret_cast<const int*>(interpreter + locked), std::memory_order_release);
+    return true;
+  }
+
+  static inline std::atomic<const int*> locked_{nullptr};
+  static inline PyThreadState* const* last_holder_ = nullptr;  // before locked_
+#endif
+  static inline std::atomic<PyThreadState*> main_{nullptr};
 };
 
 }  // namespace moored::inline v0::cpython

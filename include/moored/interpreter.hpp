@@ -104,6 +104,13 @@ class gate {
 
   [[nodiscard]] counters count() const noexcept;
 
+  /// Called by close() with the GIL held, while Python still works and everybody may still enter.
+  std::atomic<void (*)() noexcept> before_closing{nullptr};
+
+  [[nodiscard]] std::chrono::milliseconds bound() const noexcept {
+    return std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
+  }
+
   std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
       overdue{0};
 
@@ -140,6 +147,22 @@ class gate {
 };
 
 inline constinit gate the_gate;
+
+/// Counted in at the gate for a scope, without being attached: shutdown waits for it.
+class passage {
+ public:
+  passage() noexcept : passage(the_gate.now()) {}
+  explicit passage(life now) noexcept : inside_(gate::is_open(now) && the_gate.enter(now)) {}
+  ~passage() {
+    if (inside_) the_gate.leave_unused();
+  }
+  passage(const passage&) = delete;
+  passage& operator=(const passage&) = delete;
+  [[nodiscard]] explicit operator bool() const noexcept { return inside_; }
+
+ private:
+  bool inside_;
+};
 
 /// What one thread knows. It has no destructor, so that it can still be read while other
 /// thread_locals are destroyed.
@@ -214,6 +237,7 @@ inline bool gate::open() {
 
 inline void gate::close() noexcept {
   if (!is_open(life_.load(std::memory_order_relaxed))) return;
+  if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare();
   closing_.store(true, std::memory_order_release);
   life_.fetch_add(1, std::memory_order_seq_cst);
   if (inside() == (this_thread.inside ? 1U : 0U)) return;
@@ -232,8 +256,7 @@ inline void gate::close() noexcept {
 inline void gate::wait_for_calls_inside() noexcept {
   // leave() notifies nobody, because it runs at every attach; shutdown happens once and can look
   // again.
-  const auto deadline = std::chrono::steady_clock::now() +
-                        std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
+  const auto deadline = std::chrono::steady_clock::now() + bound();
   auto pause = std::chrono::microseconds(50);
   const std::uint64_t mine = this_thread.inside ? 1 : 0;
   while (inside() != mine && std::chrono::steady_clock::now() < deadline) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attach.hpp"       // attachment, try_attach, attach, detachment, keep_thread
+#include "channel.hpp"      // native events to Python, in batches, without the GIL
 #include "chunk_cache.hpp"  // install: temporary states made cheap, for every binding
 #include "cpython.hpp"      // what differs between Python versions
 #include "guest_state.hpp"  // the side state and the borrowed state

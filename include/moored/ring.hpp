@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <utility>
 
 namespace moored::inline v0::detail {
@@ -24,6 +25,21 @@ class ring {
 
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  /// So many it holds without more memory.
+  [[nodiscard]] std::size_t room() const noexcept { return room_; }
+
+  /// Throws std::bad_alloc, and has then changed nothing.
+  void reserve(std::size_t count) {
+    while (room_ < count) grow();
+  }
+
+  /// The oldest that lie in a row; empty only if the ring is.
+  [[nodiscard]] std::span<T> front() noexcept {
+    return {slots_ + head_, std::min(size_, room_ - head_)};
+  }
+  void drop_front(std::size_t count) noexcept {
+    while (count-- != 0) drop();
+  }
 
   /// Throws std::bad_alloc, and has then changed nothing.
   void push(T&& value) {

@@ -11,24 +11,7 @@ namespace moored_core {
 
 namespace {
 
-using moored::detail::gate;
 using moored::detail::life;
-using moored::detail::the_gate;
-
-/// Counted in at the gate for a scope, so that shutdown waits for it.
-class passage {
- public:
-  explicit passage(life now) noexcept : inside_(gate::is_open(now) && the_gate.enter(now)) {}
-  ~passage() {
-    if (inside_) the_gate.leave_unused();
-  }
-  passage(const passage&) = delete;
-  passage& operator=(const passage&) = delete;
-  [[nodiscard]] explicit operator bool() const noexcept { return inside_; }
-
- private:
-  bool inside_;
-};
 
 /// Asks threading for the threads that it knows; asking for the current one would make it know this
 /// one. A foreign thread that threading was asked about before is there as a dummy.
@@ -55,7 +38,7 @@ void watch_forks() {
 
 bool keep_foreign_thread_slowly(life now) {
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) return false;
-  const passage inside(now);
+  const moored::detail::passage inside(now);
   if (!inside) return false;
   origin& mine = this_threads_origin;
   if (mine.asked_in != now) {
