@@ -142,9 +142,7 @@ def run_suite(workspace: Workspace, prefix: list[str | Path], suite: str, limit:
                     raise
                 ended = f"out of time ({limit:.0f} s)"
         results = read_results(report) if report.exists() else {}
-        threads = (
-            json.loads(told.read_text())["rows"][0]["threads_seen"] if told.exists() else None
-        )
+        threads = json.loads(told.read_text())["rows"][0]["threads_seen"] if told.exists() else None
     return Run(ended, results, threads)
 
 

@@ -19,6 +19,8 @@ from workspace import StepFailed, Workspace
 CORE_ONLY = "not lab and not consumer and not program"
 # Of the interpreters' own tests, those that are quick; `make suites` runs all, with all.
 QUICK_SUITES = ["test_thread", "test_threading_local", "test_threading", "test_ctypes"]
+# The event loops that a channel is tested in, where they have wheels.
+LOOPS = ["anyio", "gevent", "trio", "uvloop"]
 LAB_RUN = ["--seconds", "1", "--rate", "2000", "--handler-us", "20", "--repeat", "1"]
 
 
@@ -113,8 +115,9 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
 
     def install(workspace: Workspace) -> Tally:
         workspace.prepare("develop" if default else "test")
+        workspace.install_wheels(*LOOPS)
         if default:
-            workspace.install_programs()
+            workspace.install_wheels("moored[programs]")
         return Tally()
 
     outcome.python = part("package", install)

@@ -100,10 +100,11 @@ class Workspace:
             limit=900,
         )
 
-    def install_programs(self) -> None:
-        """Install what the tests run unmodified; where that fails, those tests say what lacks."""
-        programs = ["--only-binary=:all:", "moored[programs]"]
-        self.attempt(self.python, "-m", "pip", "install", "--quiet", *programs, limit=600)
+    def install_wheels(self, *wanted: str) -> None:
+        """Install what some tests need, one by one; those tests say what lacks."""
+        pip = (self.python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
+        for one in wanted:
+            self.attempt(*pip, one, limit=600)
 
     def _pip(self, *words: str | Path, limit: float) -> None:
         self.run(self.python, "-m", "pip", *words, limit=limit)

@@ -86,8 +86,9 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
   enum class waited : std::uint8_t { ready, timed_out, signal };
   /// Waits until something is queued or the channel is closed. Attached or not; lets go of the GIL
-  /// meanwhile. `signal`: look for one, then wait on.
-  [[nodiscard]] waited wait(deadline until) noexcept;
+  /// meanwhile. `signal`: look for one, then wait on. Not noexcept: up to 3.13.0 Python ends its
+  /// own threads by unwinding them when they ask for the GIL of an interpreter that is gone.
+  [[nodiscard]] waited wait(deadline until);
 
   enum class left : std::uint8_t { nothing, something, error };
   /// Runs the handler for at most `hold`, unless somebody else is running it. Attached. `error`:
@@ -278,7 +279,7 @@ inline channel_core::tell channel_core::whom_to_tell_first() noexcept {
       has_handler() || options_.by == delivery::poll ? options_.by : delivery::wake;
   switch (how) {
     case delivery::poll:
-      told_ = waiting_ != 0;
+      told_ = waiting_ != 0 || (listening_ && !has_handler());
       if (!told_) return tell::nobody;
       [[fallthrough]];
     case delivery::wake:
@@ -448,7 +449,7 @@ inline void channel_core::made_room(std::size_t taken) noexcept {
   }
 }
 
-inline channel_core::waited channel_core::wait(deadline until) noexcept {
+inline channel_core::waited channel_core::wait(deadline until) {
   locked lock(mutex_);
   for (;;) {
     if (queued() != 0 || closed_) {
@@ -458,11 +459,10 @@ inline channel_core::waited channel_core::wait(deadline until) noexcept {
     if (until.over()) return waited::timed_out;
     ++waiting_;
     lock.unlock();
-    bool told = false;
-    {
-      const detachment others_turn;
-      told = wakeup_.wait(until.rest());
-    }
+    // Not a detachment, whose destructor is noexcept.
+    PyThreadState* const me = this_thread.is_attached() ? PyEval_SaveThread() : nullptr;
+    const bool told = wakeup_.wait(until.rest());
+    if (me != nullptr) PyEval_RestoreThread(me);
     lock.lock();
     --waiting_;
     if (!told && queued() == 0 && !closed_ && !until.over()) return waited::signal;

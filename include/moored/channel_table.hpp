@@ -30,17 +30,17 @@ struct filled_table : channel_capsule {
   return ns < 0 ? std::nullopt : std::optional(std::chrono::nanoseconds(ns));
 }
 
-inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) noexcept {
+inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) {
   using waited = channel_core::waited;
   const deadline until(time_of(timeout_ns));
   for (;;) {
+    if (PyErr_CheckSignals() != 0) return -1;
     const waited came = core_of(channel).wait(until);
     if (came != waited::signal) return came == waited::ready ? 1 : 0;
-    if (PyErr_CheckSignals() != 0) return -1;
   }
 }
 
-inline int deliver_for_capsule(void* channel) noexcept {
+inline int deliver_for_capsule(void* channel) {
   switch (core_of(channel).deliver()) {
     case channel_core::left::nothing:
       return 0;

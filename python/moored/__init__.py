@@ -18,8 +18,12 @@ from ._core import (
     set_closing_bound,
     stats,
 )
+from .channel import Channel, ChannelClosed, ChannelStats
 
 __all__ = [
+    "Channel",
+    "ChannelClosed",
+    "ChannelStats",
     "__version__",
     "get_c_source",
     "get_cmake_dir",

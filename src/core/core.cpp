@@ -1,4 +1,5 @@
 // moored._core: what Python sees of the library. Importing it opens the closing gate.
+#include "channel.hpp"
 #include "foreign_thread.hpp"
 #include "keeps_thread.hpp"
 
@@ -57,6 +58,7 @@ NB_MODULE(_core, module) {
 
   module.attr("__version__") = MOORED_VERSION;
   if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw nb::python_error();
+  module.attr("Channel") = nb::steal(moored_core::make_channel_type());
   module.attr("keeps_thread") = nb::steal(moored_core::make_keeps_thread_type());
   module.def("release_thread", &moored::release_thread,
              "Let the calling thread's kept state go before the thread ends.");
