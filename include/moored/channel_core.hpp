@@ -7,6 +7,8 @@
 
 #include <Python.h>
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -62,6 +64,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   explicit channel_core(channel_options options) : options_(std::move(options)) {
     check(options_.by);
     if (options_.capacity == 0) options_.capacity = 1;
+    init(mutex_);
   }
   channel_core(const channel_core&) = delete;
   channel_core& operator=(const channel_core&) = delete;
@@ -151,13 +154,23 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   channel_options options_;
   channel_stats stats_;  // depth is queued()
   bool closed_ = false;
-  // Somebody has been told of what is queued and has not emptied the queue since, or is running the
-  // handler. The one flag that senders look at.
+  // Whoever is to be told of what is queued has been, if anybody is, and has not emptied the queue
+  // since; or somebody is running the handler. The one flag that senders look at.
   bool told_ = false;
   bool running_ = false;  // somebody runs the handler, or is about to attach for it
   std::thread::id runner_;
 
  private:
+  /// It is held for some ns: who finds it taken does better to look again than to sleep at once.
+  static void init(std::mutex& mutex) noexcept {
+#ifdef __GLIBC__
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(mutex.native_handle(), &attributes);
+    pthread_mutexattr_destroy(&attributes);
+#endif
+  }
   [[nodiscard]] tell whom_to_tell_first() noexcept;
   [[nodiscard]] bool has_handler() const noexcept {
     return handler_ != nullptr || has_native_handler();
@@ -261,8 +274,9 @@ inline void channel_core::tell_again() noexcept {
   tell whom = tell::nobody;
   {
     const locked lock(mutex_);
-    if (running_ || queued() == 0) return;
+    if (running_) return;
     told_ = false;
+    if (queued() == 0) return;
     whom = whom_to_tell();
   }
   do_tell(whom);
@@ -279,8 +293,7 @@ inline channel_core::tell channel_core::whom_to_tell_first() noexcept {
       has_handler() || options_.by == delivery::poll ? options_.by : delivery::wake;
   switch (how) {
     case delivery::poll:
-      told_ = waiting_ != 0 || (listening_ && !has_handler());
-      if (!told_) return tell::nobody;
+      if (waiting_ == 0 && (!listening_ || has_handler())) return tell::nobody;
       [[fallthrough]];
     case delivery::wake:
       ++stats_.wakes;
@@ -458,6 +471,7 @@ inline channel_core::waited channel_core::wait(deadline until) {
     }
     if (until.over()) return waited::timed_out;
     ++waiting_;
+    if (!running_) told_ = false;
     lock.unlock();
     // Not a detachment, whose destructor is noexcept.
     PyThreadState* const me = this_thread.is_attached() ? PyEval_SaveThread() : nullptr;

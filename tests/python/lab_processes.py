@@ -9,10 +9,11 @@ import threading
 from typing import Any
 
 from moored.lab import paths
+from moored.lab.loops import impossible
 
 LIMIT_S = 60.0
 
-MODES = [
+ALL_MODES = [
     "null",
     "poll1",
     "poll5",
@@ -25,7 +26,16 @@ MODES = [
     "enter",
     "asyncio-threadsafe",
     "asyncio-reader",
+    "channel-poll",
+    "channel-wake",
+    "channel-enter",
+    "channel-interrupt",
+    "channel-adaptive",
+    "channel-asyncio",
+    "channel-uvloop",
 ]
+MODES = [mode for mode in ALL_MODES if mode not in impossible()]
+"""Those that this interpreter can run."""
 
 
 class Child:

@@ -20,7 +20,10 @@ from lab_processes import LIMIT_S, MODES, Child, Server, accounted
 
 pytestmark = pytest.mark.lab
 
-QUEUED_MODES = ["poll15", "wake", "enter", "asyncio-threadsafe", "asyncio-reader"]
+QUEUED_MODES = [
+    *("poll15", "wake", "enter", "asyncio-threadsafe", "asyncio-reader"),
+    *("channel-poll", "channel-wake", "channel-enter", "channel-adaptive", "channel-asyncio"),
+]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from moored.lab.background import Ticks, read_ticks
 from moored.lab.calibration import next_handler_us
 from moored.lab.cpus import Places, places, staying_on
 from moored.lab.findings import findings
-from moored.lab.options import MODES, BadOption, Options, modes_in
+from moored.lab.options import USUAL_MODES, BadOption, Options, modes_in
 from moored.lab.phases import Phase, rows_of
 from moored.lab.sampling import ProcessGone, Sample, Sampler, ThreadUse, Usage, read_sample, usage
 
@@ -24,7 +24,7 @@ MAIN, IO = 100, 101
 
 
 def test_defaults_visit_every_mode_and_compare_with_poll15() -> None:
-    assert Options().modes == MODES
+    assert Options().modes == USUAL_MODES
     assert Options().reference == "poll15"
     assert Options(modes=("kept", "poll1", "poll5")).reference == "poll5"
     assert Options(modes=("kept",)).reference is None

@@ -14,6 +14,7 @@ pytest.importorskip("moored._lab", reason="the lab was not built into this insta
 from lab_processes import LIMIT_S, MODES, Sender, Server, accounted
 
 from moored.lab import paths
+from moored.lab.loops import impossible
 
 pytestmark = pytest.mark.lab
 
@@ -305,3 +306,11 @@ def test_a_sender_that_is_stopped_early_still_tells_its_sum() -> None:
             sender.signal(signal.SIGTERM)
             sent = sender.done()
         assert accounted(server.stop()["counters"]) == sent
+
+
+def test_a_mode_that_cannot_run_here_says_why() -> None:
+    for mode, reason in impossible().items():
+        done = run_server("--mode", mode)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert reason in done.stderr

@@ -13,7 +13,8 @@ import pytest
 
 from moored.cli import main
 from moored.lab import process
-from moored.lab.options import MODES, Options
+from moored.lab.options import USUAL_MODES as MODES
+from moored.lab.options import Options
 from moored.lab.process import LabMissing, load_sender
 from moored.lab.wakeup import Result, run
 

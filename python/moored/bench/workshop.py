@@ -79,7 +79,7 @@ class Workshop:
             self.compile(self.modules / "driver.so", SOURCES / "driver.c", "-pthread")
         except CannotBuild as error:
             raise CannotStart(f"the benchmark's C library does not build: {error}") from error
-        self._note_built("driver")
+        self.note_built("driver")
 
     def build(self, name: str, make: Callable[[Workshop, Path, Path], None]) -> bool:
         """Build one binding's module, if that was not done yet; true when it was done now."""
@@ -90,7 +90,7 @@ class Workshop:
         # The sources are copied: what tools write beside them belongs here.
         shutil.copytree(SOURCES / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         make(self, SOURCES / name, target)
-        self._note_built(name)
+        self.note_built(name)
         return True
 
     def compile(self, target: Path, source: Path, *flags: str | Path) -> None:
@@ -145,7 +145,8 @@ class Workshop:
         """Tell whether an earlier run, or this one, has built it."""
         return (self.modules / f"{name}.built").exists()
 
-    def _note_built(self, name: str) -> None:
+    def note_built(self, name: str) -> None:
+        """Remember it for the next run."""
         (self.modules / f"{name}.built").touch()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from moored.cli import bench_attach, bench_callbacks
+from moored.cli import bench_attach, bench_callbacks, bench_delivery
 
 HELP = "compare ways into Python, side by side in one run"
 
-BENCHES = {"attach": bench_attach, "callbacks": bench_callbacks}
+BENCHES = {"attach": bench_attach, "callbacks": bench_callbacks, "delivery": bench_delivery}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

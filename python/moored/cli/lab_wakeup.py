@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
-from moored.lab.options import MODES, BadOption, Options, modes_in
+from moored.lab.options import BUSY_MODES, USUAL_MODES, BadOption, Options, modes_in
 from moored.lab.wakeup import LabFailed, LabMissing, Result
 from moored.lab.wakeup import run as run_experiment
 from moored.report import chart, wakeup_chart
@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; their defaults are those of Options."""
     default = Options()
     add = parser.add_argument
-    add("--modes", default=",".join(MODES), help="comma-separated, in order (default: all)")
+    usual = f"{','.join(USUAL_MODES)}; with --main-busy {','.join(BUSY_MODES)}"
+    add("--modes", help=f"comma-separated, in order (default: {usual})")
     add("--rate", type=float, default=default.rate, help="events per second (%(default)g)")
     add("--seconds", type=float, default=default.seconds, help="a mode and round (%(default)g)")
     add("--repeat", type=int, default=default.repeat, help="interleaved rounds (%(default)s)")
@@ -91,8 +92,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
+    usual = BUSY_MODES if args.main_busy else USUAL_MODES
     return Options(
-        modes=modes_in(args.modes),
+        modes=modes_in(args.modes) if args.modes is not None else usual,
         rate=args.rate,
         seconds=args.seconds,
         threads=args.threads,

@@ -16,6 +16,8 @@ def findings(rows: Sequence[Row], reference: str | None) -> list[str]:
     sentences = [
         _changes(by_mode, reference) if poll and poll["rounds"] else _NO_REFERENCE,
         _price(by_mode, poll),
+        _adaptive(by_mode),
+        _one_inside(by_mode),
         _left_behind(rows),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -45,6 +47,33 @@ def _price(by_mode: dict[str, Row], poll: Row | None) -> str:
         said.append(f"{whose} is {ours}, that of {poll['mode']} {theirs}")
     text = "; ".join(said)
     return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _adaptive(by_mode: dict[str, Row]) -> str:
+    """Compare the adaptive delivery with the better of its parts, in CPU and in median latency."""
+    mine = by_mode.get("channel-adaptive")
+    names = [f"channel-{part}" for part in ("wake", "enter", "interrupt")]
+    parts = [by_mode[name] for name in names if name in by_mode]
+    if mine is None or not parts:
+        return ""
+    said = []
+    for key, what in (("process_cpu_percent", "process CPU"), ("latency_p50_us", "median latency")):
+        measured = sorted((row for row in parts if row[key]), key=lambda row: float(row[key]))
+        if measured and mine[key]:
+            best = measured[0]
+            said.append(f"{mine[key] / best[key]:.2f} times the {what} of {best['mode']}")
+    return f"channel-adaptive has {' and '.join(said)}, the best of its parts." if said else ""
+
+
+def _one_inside(by_mode: dict[str, Row]) -> str:
+    one, each = by_mode.get("channel-enter"), by_mode.get("kept")
+    if one is None or each is None or not each["process_cpu_percent"]:
+        return ""
+    cpu = one["process_cpu_percent"] / each["process_cpu_percent"]
+    said = f"channel-enter uses {cpu:.2f} times the process CPU of kept"
+    if each["latency_p99_us"] and one["latency_p99_us"]:
+        said += f", at {one['latency_p99_us'] / each['latency_p99_us']:.2f} times its p99"
+    return f"{said}."
 
 
 def _left_behind(rows: Sequence[Row]) -> str:

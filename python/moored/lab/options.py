@@ -21,8 +21,25 @@ MODES = (
     "enter",
     "asyncio-threadsafe",
     "asyncio-reader",
+    "channel-poll",
+    "channel-wake",
+    "channel-enter",
+    "channel-interrupt",
+    "channel-adaptive",
+    "channel-asyncio",
+    "channel-uvloop",
 )
 """Every mode of the server, in the order in which the experiment visits them."""
+
+USUAL_MODES = (*MODES[:12], "channel-enter", "channel-adaptive", "channel-asyncio")
+"""What a run visits unless told otherwise: what every interpreter has, in a few minutes."""
+
+BUSY_MODES = (
+    *("null", "poll15", "temporary", "kept", "channel-wake", "channel-enter"),
+    *(("channel-interrupt",) if sys.version_info >= (3, 13) else ()),
+    *("channel-adaptive", "channel-asyncio"),
+)
+"""The same when main is busy with work of its own (--main-busy)."""
 
 POLLS = ("poll15", "poll5", "poll1")
 """The modes that can be the reference, the preferred one first."""
@@ -39,7 +56,7 @@ class BadOption(ValueError):
 class Options:
     """One run: `repeat` rounds over `modes`, each for `seconds`, at one steady rate."""
 
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = USUAL_MODES
     rate: float = 10_000.0
     """Events per second, over all connections."""
     seconds: float = 2.0

@@ -13,10 +13,11 @@ from time import monotonic_ns
 from typing import Any
 
 from moored.lab import handler, paths
+from moored.lab.loops import has_uvloop, new_uvloop
 
 MS = 1_000_000
-SLICE_NS = 1 * MS
-"""Main's own work comes in slices of this length."""
+TICK_NS = 1_000_000_000 // 60
+"""Main's own work comes once in a tick, as that of a game does, and fills its share of it."""
 STOPPING_TURN_NS = 10 * MS
 
 
@@ -44,9 +45,8 @@ class RunningServer:
     ) -> None:
         self._work = OwnWork(options.main_busy) if options.main_busy > 0 else None
         self._loop = asyncio.new_event_loop()
+        self._uvloop = new_uvloop() if has_uvloop() else None
         self._watched = list(watched)
-        self._called = False
-        self._turn: asyncio.Handle | None = None
         try:
             self._native = paths.native().Server(
                 mode=options.mode,
@@ -60,21 +60,28 @@ class RunningServer:
                 watched=self._watched,
             )
         except BaseException:
-            self._loop.close()
+            for loop in self._loops:
+                loop.close()
             raise
         # The IO threads must be gone when the interpreter goes, however it came to that.
         self._end_threads = self._native.stop
         atexit.register(self._end_threads)
         self.mode = options.mode
-        self._loop.add_reader(self._native.wake_fd, self._native.drain)
-        for fd in self._watched:
-            self._loop.add_reader(fd, self._on_watched)
+        for loop in self._loops:
+            loop.add_reader(self._native.wake_fd, self._native.drain)
+            loop.add_reader(self._native.channel_fd, self._native.drain)
+            for fd in self._watched:
+                loop.add_reader(fd, loop.stop)
 
     def __enter__(self) -> RunningServer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop(patience_s=0)
+
+    @property
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        return [self._loop] if self._uvloop is None else [self._loop, self._uvloop]
 
     @property
     def port(self) -> int:
@@ -96,8 +103,11 @@ class RunningServer:
 
     def serve(self, until_ns: int | None = None) -> bool:
         """Deliver until that time (False), or until a watched descriptor is readable (True)."""
-        if self.mode.startswith("asyncio-"):
-            return self._serve_in_loop(until_ns)
+        if self.mode == "channel-uvloop":
+            assert self._uvloop is not None
+            return self._serve_in_loop(self._uvloop, until_ns)
+        if self.mode.startswith("asyncio-") or self.mode == "channel-asyncio":
+            return self._serve_in_loop(self._loop, until_ns)
         while True:
             due_ns = self._work.slice() if self._work else None
             if self._native.serve(_sooner(until_ns, due_ns)):
@@ -124,7 +134,9 @@ class RunningServer:
             return
         self._native.watch_nothing()
         while self._watched:
-            self._loop.remove_reader(self._watched.pop())
+            fd = self._watched.pop()
+            for loop in self._loops:
+                loop.remove_reader(fd)
         self._native.stop_accepting()
         patience_ends = monotonic_ns() + round(patience_s * 1e9)
         while self._native.connections and monotonic_ns() < patience_ends:
@@ -132,7 +144,8 @@ class RunningServer:
         self._deliver_rest()  # requests that wait for an answer get it while they can
         self._end_threads()
         self._deliver_rest()
-        self._loop.close()
+        for loop in self._loops:
+            loop.close()
         atexit.unregister(self._end_threads)
 
     def _deliver_rest(self) -> None:
@@ -145,34 +158,38 @@ class RunningServer:
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
 
-    def _serve_in_loop(self, until_ns: int | None) -> bool:
-        self._called = False
-        self._turn = self._loop.call_soon(self._take_turn) if self._work else None
+    def _serve_in_loop(self, loop: asyncio.AbstractEventLoop, until_ns: int | None) -> bool:
+        turn: asyncio.Handle | None = None
+
+        def take_turn(work: OwnWork) -> None:
+            nonlocal turn
+            seconds = max(0, work.slice() - monotonic_ns()) / 1e9
+            turn = loop.call_later(seconds, take_turn, work)
+
+        if self._work:
+            turn = loop.call_soon(take_turn, self._work)
+        timed_out = False
+
+        def time_out() -> None:
+            nonlocal timed_out
+            timed_out = True
+            loop.stop()
+
         end = None
         if until_ns is not None:
-            seconds = max(0, until_ns - monotonic_ns()) / 1e9
-            end = self._loop.call_later(seconds, self._loop.stop)
-        self._loop.run_forever()
-        for timer in (self._turn, end):
+            end = loop.call_later(max(0, until_ns - monotonic_ns()) / 1e9, time_out)
+        loop.run_forever()
+        for timer in (turn, end):
             if timer:
                 timer.cancel()
-        return self._called
-
-    def _take_turn(self) -> None:
-        assert self._work is not None
-        seconds = max(0, self._work.slice() - monotonic_ns()) / 1e9
-        self._turn = self._loop.call_later(seconds, self._take_turn)
-
-    def _on_watched(self) -> None:
-        self._called = True
-        self._loop.stop()
+        return not timed_out
 
 
 class OwnWork:
-    """Main's own Python work: slices of a millisecond that fill a share of the wall time."""
+    """Main's own Python work: 60 slices a second that fill a share of the wall time."""
 
     def __init__(self, percent: float) -> None:
-        self._period_ns = round(SLICE_NS * 100 / percent)
+        self._slice_ns = round(TICK_NS * percent / 100)
         self._due_ns = monotonic_ns()
 
     def slice(self) -> int:
@@ -180,11 +197,11 @@ class OwnWork:
         start = monotonic_ns()
         if start < self._due_ns:
             return self._due_ns
-        end = start + SLICE_NS
+        end = start + self._slice_ns
         while monotonic_ns() < end:
             sum(range(50))
         # From the plan, not from now, so that the share holds; what was missed is not made up.
-        self._due_ns = max(self._due_ns + self._period_ns, monotonic_ns())
+        self._due_ns = max(self._due_ns + TICK_NS, monotonic_ns())
         return self._due_ns
 
 
@@ -195,7 +212,8 @@ def signal_descriptor() -> Iterator[int]:
     os.set_blocking(writing, False)
     before_fd = signal.set_wakeup_fd(writing)
     stops = (signal.SIGTERM, signal.SIGINT)
-    before = {each: signal.signal(each, lambda *_: None) for each in stops}
+    # While uvloop runs, the wakeup descriptor is its own; the handler is called all the same.
+    before = {each: signal.signal(each, lambda *_: os.write(writing, b"s")) for each in stops}
     try:
         yield reading
     finally:

@@ -20,6 +20,7 @@ from time import monotonic_ns
 from typing import Any, NoReturn
 
 from moored.lab import handler, paths
+from moored.lab.loops import impossible, possible
 from moored.lab.running import RunningServer, ServerOptions, signal_descriptor
 
 PATIENCE_S = 10.0
@@ -67,6 +68,8 @@ def check_server_arguments(args: argparse.Namespace) -> None:
     modes = paths.native().modes()
     if args.mode not in modes:
         raise ValueError(f"unknown mode '{args.mode}': choose one of {' '.join(modes)}")
+    if args.mode in impossible():
+        raise ValueError(f"mode {args.mode} cannot run here: {impossible()[args.mode]}")
     _check("--threads", args.threads, 1, 256)
     _check("--handler-us", args.handler_us, 0, 1e6)
     _check("--main-busy", args.main_busy, 0, 100)
@@ -117,7 +120,7 @@ class Conversation:
         self._stdin = sys.stdin.fileno()
         self._received = b""
         self._server = RunningServer(options, work.handle, [self._stdin, signals])
-        self._modes = paths.native().modes()
+        self._modes = possible()
         self._ready = {
             "event": "ready",
             "port": self._server.port,
@@ -129,6 +132,7 @@ class Conversation:
             "handler_loops": work.loops,
             "python": platform.python_version(),
             "modes": self._modes,
+            "impossible": impossible(),
         }
 
     def run(self) -> int:

@@ -238,6 +238,10 @@ def _check_modes(options: Options, ready: Message) -> None:
     unknown: Sequence[str] = [
         mode for mode in options.modes if mode not in ready.get("modes", options.modes)
     ]
+    reasons: dict[str, str] = ready.get("impossible", {})
+    for mode in unknown:
+        if mode in reasons:
+            raise LabMissing(f"mode {mode} cannot run: {reasons[mode]}")
     if unknown:
         raise LabMissing(
             f"the server does not know {', '.join(unknown)}: "

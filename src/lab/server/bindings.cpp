@@ -145,6 +145,9 @@ NB_MODULE(_lab, module) {
       .def_prop_ro(
           "wake_fd", [](bound_server& self) { return self->wake_descriptor(); },
           "Readable when drain() has something to do.")
+      .def_prop_ro(
+          "channel_fd", [](bound_server& self) { return self->channel_descriptor(); },
+          "Readable when drain() has something of the channel's to do.")
       .def("switch_to", &bound_server::switch_to, "mode"_a,
            "Change the mode while events arrive; what the old mode queued is delivered.")
       .def(

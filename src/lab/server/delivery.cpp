@@ -123,6 +123,29 @@ class combining_delivery final : public delivery {
   std::vector<event> batch_;  // belongs to the one inside
 };
 
+class sending_delivery final : public delivery {
+ public:
+  explicit sending_delivery(channel<event>& events) : events_(events) {}
+
+  void deliver(std::span<event> events, tally& mine) override {
+    for (event& e : events) {
+      event turned_away{.request = e.request};  // the channel does not give back what it rejects
+      switch (events_.try_send(std::move(e))) {
+        case sent::queued:
+          break;
+        case sent::closed:
+          mine.refuse({&turned_away, 1});
+          break;
+        default:
+          mine.lose({&turned_away, 1});
+      }
+    }
+  }
+
+ private:
+  channel<event>& events_;
+};
+
 }  // namespace
 
 std::shared_ptr<delivery> dropping() {
@@ -147,6 +170,10 @@ std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue, w
 
 std::shared_ptr<delivery> combining(const handler& python, event_queue& queue) {
   return std::make_shared<combining_delivery>(python, queue);
+}
+
+std::shared_ptr<delivery> sending(channel<event>& events) {
+  return std::make_shared<sending_delivery>(events);
 }
 
 }  // namespace moored::lab

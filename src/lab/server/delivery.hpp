@@ -49,6 +49,9 @@ class delivery {
 // Queues; the first thread in enters with its kept state and runs everybody's events.
 [[nodiscard]] std::shared_ptr<delivery> combining(const handler& python, event_queue& queue);
 
+// Sends each event into the channel, whose delivery is the mode's. What does not fit is lost.
+[[nodiscard]] std::shared_ptr<delivery> sending(channel<event>& events);
+
 // Hands each event to asyncio's call_soon_threadsafe, from a temporary state, as most bindings do
 // today. `waiting` counts the events that the loop has not run yet; beyond `limit` they are lost.
 [[nodiscard]] std::shared_ptr<delivery> scheduling(const handler& python,

@@ -27,10 +27,11 @@ namespace {
 
 }  // namespace
 
-main_thread::main_thread(const handler& python, event_queue& queue, wake_fd& woken, tally& mine,
-                         const std::vector<int>& watched)
-    : python_(python), queue_(queue), woken_(woken), mine_(mine) {
+main_thread::main_thread(const handler& python, event_queue& queue, channel<event>& events,
+                         wake_fd& woken, tally& mine, const std::vector<int>& watched)
+    : python_(python), queue_(queue), events_(events), woken_(woken), mine_(mine) {
   fds_.push_back({.fd = woken.fd(), .events = POLLIN, .revents = 0});
+  fds_.push_back({.fd = events.told_by().fd(), .events = POLLIN, .revents = 0});
   for (const int fd : watched) fds_.push_back({.fd = fd, .events = POLLIN, .revents = 0});
 }
 
@@ -45,7 +46,8 @@ bool main_thread::serve(std::optional<std::int64_t> until_ns) {
     wait(sooner(until_ns, next_poll_ns_));
     const std::int64_t now = now_ns();
     const bool poll_is_due = reached(next_poll_ns_, now);
-    if (fds_.front().revents != 0 || poll_is_due) drain();
+    if (fds_[0].revents != 0 || poll_is_due) drain_queue();
+    if (fds_[1].revents != 0 || poll_is_due) drain_channel();
     if (poll_is_due) next_poll_ns_.reset();
     if (watched_is_readable()) return true;
     if (reached(until_ns, now)) return false;
@@ -53,6 +55,17 @@ bool main_thread::serve(std::optional<std::int64_t> until_ns) {
 }
 
 void main_thread::drain() {
+  drain_queue();
+  drain_channel();
+}
+
+void main_thread::drain_channel() {
+  events_.told_by().acknowledge();
+  while (events_.deliver()) {
+  }
+}
+
+void main_thread::drain_queue() {
   // Reset first: an event queued after this signals again, one queued before is taken now.
   woken_.reset();
   python_.run_queued(queue_, batch_, mine_);
@@ -78,7 +91,7 @@ void main_thread::wait(std::optional<std::int64_t> until_ns) {
 }
 
 bool main_thread::watched_is_readable() const noexcept {
-  return std::any_of(fds_.begin() + 1, fds_.end(),
+  return std::any_of(fds_.begin() + wakes, fds_.end(),
                      [](const pollfd& each) { return each.revents != 0; });
 }
 

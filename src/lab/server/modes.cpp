@@ -35,14 +35,21 @@ made enter(const parts& p) {
   return entering(how, p.python);
 }
 
+template <moored::delivery how>
+made send(const parts& p) {
+  p.events.deliver_by(how);
+  return sending(p.events);
+}
+
 constexpr idling until_woken{};
 constexpr idling lending_its_state{.poll_every_ns = {}, .lends = true};
 constexpr idling poll_every(std::int64_t ms) {
   return {.poll_every_ns = ms * ns_per_ms, .lends = false};
 }
 
-// In the asyncio modes main runs a loop instead of idling here; `asyncio-reader` differs from
-// `wake` in that.
+// In the asyncio and uvloop modes main runs a loop instead of idling here; `asyncio-reader` differs
+// from `wake` in that, and `channel-asyncio` from `channel-wake`. An idle main does not see an
+// interrupt, so there it looks by itself as well.
 constexpr std::array all_modes{
     mode{"null", drop, until_woken},
     mode{"poll1", queue, poll_every(1)},
@@ -56,6 +63,13 @@ constexpr std::array all_modes{
     mode{"enter", combine, until_woken},
     mode{"asyncio-threadsafe", schedule, until_woken},
     mode{"asyncio-reader", wake, until_woken},
+    mode{"channel-poll", send<moored::delivery::poll>, poll_every(15)},
+    mode{"channel-wake", send<moored::delivery::wake>, until_woken},
+    mode{"channel-enter", send<moored::delivery::enter>, until_woken},
+    mode{"channel-interrupt", send<moored::delivery::interrupt>, poll_every(15)},
+    mode{"channel-adaptive", send<moored::delivery::adaptive>, until_woken},
+    mode{"channel-asyncio", send<moored::delivery::wake>, until_woken},
+    mode{"channel-uvloop", send<moored::delivery::wake>, until_woken},
 };
 
 }  // namespace

@@ -10,7 +10,10 @@
 #include <span>
 #include <string_view>
 
+#include <moored/moored.hpp>
+
 #include "delivery.hpp"
+#include "event.hpp"
 #include "main_thread.hpp"
 
 namespace moored::lab {
@@ -19,6 +22,7 @@ namespace moored::lab {
 struct parts {
   const handler& python;
   event_queue& queue;
+  channel<event>& events;
   wake_fd& main_wake;
   tally& main_tally;
   PyObject* call_soon_threadsafe;

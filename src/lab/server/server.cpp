@@ -5,6 +5,7 @@
 #include <asio/post.hpp>
 #include <chrono>
 #include <future>
+#include <span>
 #include <utility>
 
 #include "connection.hpp"
@@ -19,7 +20,16 @@ server::server(const server_options& options, const mode& first, PyObject* on_fr
       python_(on_frame, on_request),
       call_soon_threadsafe_(call_soon_threadsafe),
       queue_(options.queue_limit),
-      main_(python_, queue_, main_wake_, main_tally_, options.watched) {
+      events_({.name = "lab",
+               .capacity = options.queue_limit,
+               .when_full = overflow::reject,
+               .by = moored::delivery::poll}),
+      main_(python_, queue_, events_, main_wake_, main_tally_, options.watched) {
+  events_.on_batch([this](std::span<event> batch) {
+    channel_tally_.enter();
+    for (event& each : batch) python_.run(each, channel_tally_);
+  });
+  events_.listen(true);
   const auto shared = first.make(parts_for_delivery());
   for (std::size_t number = 0; number < options.threads; ++number)
     threads_.push_back(std::make_unique<io_thread>(number, shared));
@@ -41,6 +51,7 @@ server::~server() {
 parts server::parts_for_delivery() noexcept {
   return {.python = python_,
           .queue = queue_,
+          .events = events_,
           .main_wake = main_wake_,
           .main_tally = main_tally_,
           .call_soon_threadsafe = call_soon_threadsafe_,
@@ -112,7 +123,8 @@ counters server::count() const {
   counters all;
   for (const auto& thread : threads_) thread->counted().add_to(all);
   main_tally_.add_to(all);
-  all.queued = queue_.size() + scheduled();
+  channel_tally_.add_to(all);
+  all.queued = queue_.size() + scheduled() + events_.stats().depth;
   return all;
 }
 
@@ -120,6 +132,7 @@ latencies server::latency() const {
   latencies all;
   for (const auto& thread : threads_) thread->counted().add_to(all);
   main_tally_.add_to(all);
+  channel_tally_.add_to(all);
   return all;
 }
 

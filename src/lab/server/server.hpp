@@ -44,6 +44,7 @@ class server {
   [[nodiscard]] std::size_t connections() const;
   [[nodiscard]] std::size_t scheduled() const noexcept { return scheduled_.load(); }
   [[nodiscard]] int wake_descriptor() const noexcept { return main_wake_.fd(); }
+  [[nodiscard]] int channel_descriptor() noexcept { return events_.told_by().fd(); }
   [[nodiscard]] main_thread& main() noexcept { return main_; }
 
   // Changes the mode while events arrive. Nothing is lost: each IO thread changes between two
@@ -69,8 +70,10 @@ class server {
   handler python_;
   PyObject* call_soon_threadsafe_;
   event_queue queue_;
+  channel<event> events_;
   wake_fd main_wake_;
   tally main_tally_;
+  tally channel_tally_;  // of whoever runs the channel's handler: one at a time
   std::atomic<std::size_t> scheduled_{0};
   main_thread main_;
   std::vector<std::unique_ptr<io_thread>> threads_;
