@@ -18,6 +18,13 @@
 
 namespace moored::inline v0::detail {
 
+/// Who waits for Python without being inside, and must hear that it ends.
+class waits_for_python {
+ public:
+  virtual ~waits_for_python() = default;
+  virtual void python_ends() noexcept = 0;
+};
+
 class channel_registry {
  public:
   /// Never destroyed: channels in static storage may end after it.
@@ -30,6 +37,12 @@ class channel_registry {
     const std::lock_guard lock(mutex_);
     std::erase_if(channels_, [](const auto& known) { return known.expired(); });
     channels_.push_back(channel);
+  }
+
+  void add(const std::shared_ptr<waits_for_python>& waiter) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(waiters_, [](const auto& known) { return known.expired(); });
+    waiters_.push_back(waiter);
   }
 
   /// Makes sure that the gate is open, so that there will be a farewell, and that adaptive channels
@@ -60,6 +73,13 @@ class channel_registry {
   }
 
   void farewell() noexcept {
+    std::vector<std::weak_ptr<waits_for_python>> waiters;
+    {
+      const std::lock_guard lock(mutex_);
+      waiters.swap(waiters_);
+    }
+    for (const auto& known : waiters)
+      if (const auto waiter = known.lock()) waiter->python_ends();
     for (const auto& channel : alive()) channel->farewell();
   }
 
@@ -91,6 +111,7 @@ class channel_registry {
   std::vector<std::weak_ptr<channel_core>> channels_;
   std::vector<std::shared_ptr<channel_core>> forking_;
   std::vector<std::weak_ptr<channel_core>> watched_;
+  std::vector<std::weak_ptr<waits_for_python>> waiters_;
   bool watching_ = false;
   std::atomic<life> met_{0};
 };

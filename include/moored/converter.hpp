@@ -8,8 +8,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "python_error.hpp"
+#include "reference.hpp"
 
 namespace moored::inline v0 {
 
@@ -22,8 +27,9 @@ struct message {
   bytes payload;
 };
 
-/// How a T becomes a Python object: a new reference, or null with an exception. Called attached.
-/// For a type that is not here, specialise it or give the channel a function.
+/// How a T becomes a Python object (a new reference, or null with an exception), and how one
+/// becomes a T (or throws python_error). Called attached. For a type that is not here, specialise
+/// it, or give the channel a function.
 template <class T>
 struct converter;
 
@@ -47,12 +53,38 @@ struct converter<T> {
       return PyLong_FromUnsignedLongLong(value);
     }
   }
+  [[nodiscard]] static T from_python(PyObject* object) {
+    if constexpr (std::same_as<T, bool>) {
+      const int truth = PyObject_IsTrue(object);
+      if (truth < 0) throw python_error::current();
+      return truth != 0;
+    } else if constexpr (std::signed_integral<T>) {
+      return checked(PyLong_AsLongLong(object));
+    } else {
+      return checked(PyLong_AsUnsignedLongLong(object));
+    }
+  }
+
+ private:
+  template <class Wide>
+  [[nodiscard]] static T checked(Wide value) {
+    if (value == static_cast<Wide>(-1) && PyErr_Occurred() != nullptr)
+      throw python_error::current();
+    if (!std::in_range<T>(value))
+      throw python_error("OverflowError", "OverflowError: the int does not fit its C++ type");
+    return static_cast<T>(value);
+  }
 };
 
 template <std::floating_point T>
 struct converter<T> {
   [[nodiscard]] static PyObject* to_python(T&& value) noexcept {
     return PyFloat_FromDouble(static_cast<double>(value));
+  }
+  [[nodiscard]] static T from_python(PyObject* object) {
+    const double value = PyFloat_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred() != nullptr) throw python_error::current();
+    return static_cast<T>(value);
   }
 };
 
@@ -63,12 +95,36 @@ struct converter<std::string> {
     return PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()),
                                 "surrogateescape");
   }
+  [[nodiscard]] static std::string from_python(PyObject* object) {
+    Py_ssize_t size = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (text == nullptr) throw python_error::current();
+    return {text, static_cast<std::size_t>(size)};
+  }
 };
 
 template <>
 struct converter<bytes> {
   [[nodiscard]] static PyObject* to_python(bytes&& value) noexcept {
     return detail::to_bytes(value.data(), value.size());
+  }
+  [[nodiscard]] static bytes from_python(PyObject* object) {
+    char* data = nullptr;
+    Py_ssize_t size = 0;
+    if (PyBytes_AsStringAndSize(object, &data, &size) != 0) throw python_error::current();
+    const auto* const first = reinterpret_cast<const std::byte*>(data);
+    return {first, first + size};
+  }
+};
+
+/// Whatever object it is.
+template <>
+struct converter<reference> {
+  [[nodiscard]] static PyObject* to_python(reference&& value) noexcept {
+    return value ? value.release() : Py_NewRef(Py_None);
+  }
+  [[nodiscard]] static reference from_python(PyObject* object) noexcept {
+    return reference::borrow(object);
   }
 };
 

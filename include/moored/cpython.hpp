@@ -63,6 +63,21 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
   return Py_IsInitialized() != 0 && !is_finalizing();
 }
 
+/// The exception that is set, as an object that the caller owns; none is set afterwards. Attached.
+[[nodiscard]] inline PyObject* take_exception() noexcept {
+#if PY_VERSION_HEX >= 0x030C0000
+  return PyErr_GetRaisedException();
+#else
+  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  Py_XDECREF(type);
+  Py_XDECREF(trace);
+  return value;
+#endif
+}
+
 /// After Py_FinalizeEx and a new Py_Initialize, 3.15 still hands a thread the freed state of the
 /// interpreter's last life, and PyGILState_Ensure hangs on it; up to 3.14 the slot was made anew.
 inline constexpr bool old_state_haunts_next_life = PY_VERSION_HEX >= 0x030F0000;

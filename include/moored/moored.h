@@ -6,6 +6,7 @@
 #ifndef MOORED_H
 #define MOORED_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -23,7 +24,11 @@ typedef enum moored_status {
   MOORED_NO_MEMORY = 6,    /* a thread state could not be made */
   MOORED_BAD_ARGUMENT = 7, /* a null pointer, or a strategy that does not exist */
   MOORED_NOT_KEPT = 8,     /* not here: the thread is ending, lending, or a guest */
-  MOORED_NOTHING_TO_GAIN = 9 /* moored_install: this Python (3.10) maps no chunks */
+  MOORED_NOTHING_TO_GAIN = 9, /* moored_install: this Python (3.10) maps no chunks */
+  MOORED_FULL = 10,           /* moored_channel_send: rejected */
+  MOORED_DROPPED = 11,        /* moored_channel_send: the channel was full, and dropped the event */
+  MOORED_CLOSED = 12,         /* moored_channel_send: the channel is closed */
+  MOORED_NO_DESCRIPTORS = 13  /* moored_channel_new: the process has none left */
 } moored_status;
 
 /* Which thread state a foreign thread enters with; see moored::strategy. */
@@ -94,6 +99,88 @@ typedef struct moored_chunk_counters {
 } moored_chunk_counters;
 
 moored_chunk_counters moored_count_chunks(void);
+
+/* A bounded queue of events, each some bytes, from native threads to Python; see moored::channel.
+ * In Python, give moored_channel_capsule() to moored.Channel, which gets each event as `bytes`. */
+typedef struct moored_channel moored_channel;
+
+/* What a full channel does with an event; see moored::overflow. */
+typedef enum moored_overflow {
+  MOORED_BLOCK = 0,
+  MOORED_REJECT = 1,
+  MOORED_DROP_OLDEST = 2,
+  MOORED_DROP_NEWEST = 3
+} moored_overflow;
+
+/* How events reach Python; see moored::delivery. */
+typedef enum moored_delivery {
+  MOORED_POLL = 0,
+  MOORED_WAKE = 1,
+  MOORED_ENTER = 2,
+  MOORED_INTERRUPT = 3,
+  MOORED_ADAPTIVE = 4
+} moored_delivery;
+
+/* A new channel in *channel; `name` is copied. MOORED_UNSUPPORTED when this Python does not have
+ * the delivery. */
+moored_status moored_channel_new(moored_channel** channel, const char* name, size_t capacity,
+                                 int overflow, int delivery);
+
+/* Lets the handle go; the channel closes, and Python may still take what was sent. */
+void moored_channel_free(moored_channel* channel);
+
+/* Copies the bytes into the channel. Waits for room, without the GIL, if that is the channel's
+ * overflow. */
+moored_status moored_channel_send(moored_channel* channel, const void* bytes, size_t size);
+
+/* The same, but MOORED_FULL where that would wait. */
+moored_status moored_channel_try_send(moored_channel* channel, const void* bytes, size_t size);
+
+/* Refuses from now on. */
+void moored_channel_close(moored_channel* channel);
+
+/* Changes the delivery, a moored_delivery, also while events flow. */
+moored_status moored_channel_deliver_by(moored_channel* channel, int delivery);
+
+/* Called with the GIL held for each event of a batch, in order. An exception that it leaves is
+ * reported as unraisable. */
+typedef void (*moored_channel_handler)(void* context, const void* bytes, size_t size);
+
+/* Sets the handler; null for none. */
+moored_status moored_channel_on_event(moored_channel* channel, moored_channel_handler handler,
+                                      void* context);
+
+/* What moored.Channel takes: a new reference to a PyObject, null with an exception. GIL held. */
+void* moored_channel_capsule(moored_channel* channel);
+
+/* A descriptor for an event loop: when it is readable, call moored_channel_deliver. Never read it.
+ */
+int moored_channel_fileno(moored_channel* channel);
+
+/* Runs the handler on what is queued. 1 when something is left, so that it must be called again
+ * soon, else 0. GIL held. */
+int moored_channel_deliver(moored_channel* channel);
+
+/* What has happened to its events; see moored::channel_stats. */
+typedef struct moored_channel_stats {
+  uint64_t sent;
+  uint64_t delivered;
+  uint64_t dropped_oldest;
+  uint64_t dropped_newest;
+  uint64_t rejected;
+  uint64_t refused;
+  uint64_t unconvertible;
+  uint64_t undelivered;
+  uint64_t batches;
+  uint64_t largest_batch;
+  uint64_t wakes;
+  uint64_t interrupts;
+  uint64_t entries;
+  uint64_t waits;
+  uint64_t depth;
+} moored_channel_stats;
+
+moored_channel_stats moored_channel_count(const moored_channel* channel);
 
 /* One line of English for a status; never null. */
 const char* moored_describe(moored_status status);

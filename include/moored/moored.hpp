@@ -2,10 +2,12 @@
 #pragma once
 
 #include "attach.hpp"       // attachment, try_attach, attach, detachment, keep_thread
+#include "call.hpp"         // answers from functions and coroutines, as C++ values and exceptions
 #include "channel.hpp"      // native events to Python, in batches, without the GIL
 #include "chunk_cache.hpp"  // install: temporary states made cheap, for every binding
 #include "cpython.hpp"      // what differs between Python versions
 #include "guest_state.hpp"  // the side state and the borrowed state
 #include "interpreter.hpp"  // the closing gate, and what is counted
 #include "kept_state.hpp"   // a thread state that stays with its thread
+#include "promise.hpp"      // futures completed by native threads, without the GIL
 #include "version.hpp"      // the version number

@@ -62,9 +62,69 @@ TEST(c_face, installs_the_chunk_cache) {
 }
 
 TEST(c_face, describes_every_status) {
-  for (int status = MOORED_OK; status <= MOORED_NOTHING_TO_GAIN; ++status) {
+  for (int status = MOORED_OK; status <= MOORED_NO_DESCRIPTORS; ++status) {
     const char* const text = moored_describe(static_cast<moored_status>(status));
     ASSERT_NE(text, nullptr);
     EXPECT_STRNE(text, "unknown");
   }
+}
+
+TEST(c_face, a_channel_gives_its_bytes_to_a_handler_and_to_python) {
+  in_child([] {
+    const python interpreter;
+    moored_channel* channel = nullptr;
+    ASSERT_EQ(moored_channel_new(&channel, "c", 2, MOORED_REJECT, MOORED_ENTER), MOORED_OK);
+    static std::string got;
+    on_foreign_thread([&] {
+      EXPECT_EQ(moored_channel_send(channel, "one", 3), MOORED_OK);
+      EXPECT_EQ(moored_channel_send(channel, "two", 3), MOORED_OK);
+      EXPECT_EQ(moored_channel_send(channel, "three", 5), MOORED_FULL);
+    });
+    EXPECT_EQ(moored_channel_on_event(
+                  channel,
+                  [](void*, const void* bytes, size_t size) {
+                    got.append(static_cast<const char*>(bytes), size);
+                  },
+                  nullptr),
+              MOORED_OK);
+    EXPECT_EQ(got, "onetwo");
+    EXPECT_EQ(moored_channel_on_event(channel, nullptr, nullptr), MOORED_OK);
+    EXPECT_EQ(moored_channel_deliver_by(channel, MOORED_POLL), MOORED_OK);
+    EXPECT_EQ(moored_channel_send(channel, "x", 1), MOORED_OK);
+    auto* const capsule = static_cast<PyObject*>(moored_channel_capsule(channel));
+    const auto* const table = static_cast<moored::channel_capsule*>(
+        PyCapsule_GetPointer(capsule, moored::channel_capsule_name));
+    PyObject* const list = table->take(table->channel, -1);
+    EXPECT_STREQ(PyBytes_AsString(PyList_GetItem(list, 0)), "x");
+    Py_DECREF(list);
+    Py_DECREF(capsule);
+    moored_channel_close(channel);
+    EXPECT_EQ(moored_channel_try_send(channel, "x", 1), MOORED_CLOSED);
+    const moored_channel_stats stats = moored_channel_count(channel);
+    EXPECT_EQ(stats.sent, 3U);
+    EXPECT_EQ(stats.delivered, 3U);
+    EXPECT_EQ(stats.rejected, 1U);
+    EXPECT_EQ(stats.refused, 1U);
+    EXPECT_GE(moored_channel_fileno(channel), 0);
+    moored_channel_free(channel);
+  });
+}
+
+TEST(c_face, channels_bear_bad_arguments) {
+  moored_channel* channel = nullptr;
+  EXPECT_EQ(moored_channel_new(nullptr, "c", 1, MOORED_BLOCK, MOORED_WAKE), MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_new(&channel, nullptr, 1, MOORED_BLOCK, MOORED_WAKE),
+            MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_new(&channel, "c", 0, MOORED_BLOCK, MOORED_WAKE), MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_new(&channel, "c", 1, 4, MOORED_WAKE), MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_new(&channel, "c", 1, MOORED_BLOCK, 5), MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_new(&channel, "c", 1, MOORED_BLOCK, MOORED_INTERRUPT),
+            moored::cpython::pending_calls_interrupt ? MOORED_OK : MOORED_UNSUPPORTED);
+  moored_channel_free(channel);
+  EXPECT_EQ(moored_channel_send(nullptr, "x", 1), MOORED_BAD_ARGUMENT);
+  EXPECT_EQ(moored_channel_deliver_by(nullptr, MOORED_WAKE), MOORED_BAD_ARGUMENT);
+  moored_channel_close(nullptr);
+  moored_channel_free(nullptr);
+  EXPECT_EQ(moored_channel_fileno(nullptr), -1);
+  EXPECT_EQ(moored_channel_count(nullptr).sent, 0U);
 }
