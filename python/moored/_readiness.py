@@ -25,6 +25,10 @@ class AsyncReadiness(Protocol):
         """Return when there may be something to take, or the channel may be closed."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Let the others have a turn."""
+        ...
+
 
 def running_asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """Return the asyncio loop (or uvloop) that runs in this thread, if any."""
@@ -82,6 +86,9 @@ class _Asyncio:
         finally:
             self._waiters.pop(waiter, None)
 
+    async def checkpoint(self) -> None:
+        await sys.modules["asyncio"].sleep(0)
+
     def _on_readable(self) -> None:
         self._native.acknowledge()
         for waiter in self._waiters:
@@ -101,6 +108,10 @@ class _Trio:
         trio: Any = sys.modules["trio"]
         await trio.lowlevel.wait_readable(self._native.fileno())
         self._native.acknowledge()
+
+    async def checkpoint(self) -> None:
+        trio: Any = sys.modules["trio"]
+        await trio.lowlevel.checkpoint()
 
 
 def _runs_trio() -> bool:

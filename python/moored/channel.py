@@ -87,6 +87,7 @@ class Channel(Generic[T]):
         make = getattr(source, "__moored_channel__", None)
         self._native = _core.Channel(source if make is None else make())
         self._readiness: AsyncReadiness | None = None
+        self._busy = False
         self._on_loop: _LoopDelivery | None = None
 
     # -- taking -----------------------------------------------------------------------------------
@@ -122,6 +123,9 @@ class Channel(Generic[T]):
 
     async def __anext__(self) -> list[T]:
         """Return the next batch. A cancellation here loses no event."""
+        if self._busy:
+            # There was no wait for the last batch, so nobody else has had a turn since.
+            await self._here().checkpoint()
         batch = await self._take_async(-1)
         if not batch:
             raise StopAsyncIteration
@@ -137,13 +141,18 @@ class Channel(Generic[T]):
     async def _take_async(self, limit: int) -> list[T]:
         # Nothing is awaited between the take that got something and the return: a cancellation can
         # only come while there is nothing to lose.
+        self._busy = True
         while True:
             closed = self._native.closed
             batch: list[T] = self._native.take(limit)
             if batch or closed:
                 return batch
-            self._readiness = _find_readiness(self._native, self._readiness)
-            await self._readiness.wait()
+            await self._here().wait()
+            self._busy = False
+
+    def _here(self) -> AsyncReadiness:
+        self._readiness = _find_readiness(self._native, self._readiness)
+        return self._readiness
 
     # -- handlers ---------------------------------------------------------------------------------
 

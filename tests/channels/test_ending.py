@@ -109,7 +109,7 @@ def test_a_forked_child_has_a_closed_channel_and_the_parent_its_events(end_of):
     ending = end_of("""
         import os, warnings, moored, channel_source
         warnings.simplefilter("ignore")
-        source = channel_source.Source(capacity=10_000_000)
+        source = channel_source.Source(capacity=1_000_000, when_full="reject")
         channel = moored.Channel(source)
         source.start(2, -1)
         for _ in range(10):

@@ -271,3 +271,41 @@ def test_in_a_greenlet_only_the_greenlet_waits(end_of):
         print(seen, ticks)
     """)
     assert (ending.code, ending.out, ending.err) == (0, "[7] [0]\n", "")
+
+
+@pytest.mark.parametrize("run", LOOPS)
+def test_a_channel_that_is_never_empty_leaves_turns_to_others(source, run):
+    channel = moored.Channel(source)
+
+    async def main():
+        others = []
+
+        async def count_turns():
+            while not channel.closed:
+                others.append(1)
+                await checkpoint()
+
+        if run in (trio_run, anyio_trio_run):
+            trio = pytest.importorskip("trio")
+            checkpoint = trio.lowlevel.checkpoint
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count_turns)
+                await iterate(others)
+        else:
+
+            async def checkpoint():
+                await asyncio.sleep(0)
+
+            task = asyncio.ensure_future(count_turns())
+            await iterate(others)
+            await task
+
+    async def iterate(others):
+        source.send(0)
+        async for _ in channel:
+            source.send(0)  # there is always one more
+            if len(others) >= 10:
+                channel.close()
+                channel.take()
+
+    run(main)

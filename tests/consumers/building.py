@@ -46,4 +46,4 @@ def build_with_cmake(source: Path, folder: Path, *settings: str) -> None:
         *("cmake", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Debug"),
         *(f"-DPython_EXECUTABLE={sys.executable}", *settings),
     )
-    run("cmake", "--build", folder)
+    run("cmake", "--build", folder, "--parallel", "2")

@@ -497,7 +497,7 @@ TEST(channel, what_nobody_took_is_counted_at_the_end_of_python) {
 TEST(channel, a_forked_child_has_a_closed_one_and_the_parent_its_events) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.capacity = 1000000});
+    channel<int> numbers({.capacity = 1000000, .when_full = overflow::reject});
     std::atomic<bool> stop = false;
     std::thread sender([&] {
       while (!stop) numbers.send(1);
