@@ -28,6 +28,16 @@ def visit(folder: Path) -> None:
     assert said == "moored\n"
 
 
+def convert_packets(folder: Path) -> None:
+    """Have the module send objects of its own from a native thread, by its binding's casters."""
+    script = """
+import consumer, moored
+channel = moored.Channel(consumer.packets(3))
+assert [packet.number for batch in channel for packet in batch] == [0, 1, 2]
+"""
+    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=60)
+
+
 def share_the_cache(folder: Path) -> None:
     """Have the module and the package install a chunk cache each: it is one and the same."""
     script = """
@@ -80,6 +90,7 @@ def test_pybind11_module(tmp_path: Path) -> None:
     where = f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"
     build_with_cmake(HERE / "pybind11", tmp_path, FROM_WHEEL, where)
     visit(tmp_path)
+    convert_packets(tmp_path)
 
 
 @needs_cmake
@@ -88,6 +99,7 @@ def test_nanobind_module(tmp_path: Path) -> None:
     where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
     build_with_cmake(HERE / "nanobind", tmp_path, FROM_WHEEL, where)
     visit(tmp_path)
+    convert_packets(tmp_path)
 
 
 @needs_cmake

@@ -1,0 +1,92 @@
+"""moored bench delivery: every way delivers or says why not; the verdict follows from the rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moored.bench import delivery_verdict
+from moored.bench.delivery import OPEN, SATURATION, WAYS
+
+Row = dict[str, Any]
+
+
+def _bench(*words: str | Path, limit: float = 300) -> Any:
+    return subprocess.run(
+        [sys.executable, "-m", "moored", "bench", "delivery", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
+def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
+    cache = Path(__file__).resolve().parents[2] / "build" / "bench"
+    path = tmp_path / "delivery.json"
+    short = ("--rounds", "1", "--seconds", "0.1", "--cache", cache, "--json", path)
+    done = _bench(*short, limit=900)
+    assert done.returncode == 0, done.stderr
+    rows: list[Row] = json.loads(path.read_text())["rows"]
+    for load in (SATURATION, OPEN):
+        assert {row["key"] for row in rows if row["load"] == load} == set(WAYS)
+    for row in rows:
+        if row["load"] in (SATURATION, OPEN) and "not measured" not in row["note"]:
+            assert row["events_per_s"] > 0, row
+    own = [row for row in rows if row.get("key", "").startswith(("channel_wake", "channel_enter"))]
+    assert all(row["note"] == "" for row in own)
+    assert all(row["lost"] == 0 for row in rows if row["way"] == "channel.send")
+    assert "batch of 64 against by hand" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--ways", "kept,pigeon"),
+        ("--ways", ""),
+        ("--rounds", "0"),
+        ("--seconds", "0"),
+        ("--seconds", "nan"),
+        ("--python", "no-such-python"),
+        ("--json", "/no/such/folder/rows.json"),
+    ],
+)
+def test_a_bad_option_is_one_line(words: tuple[str, ...]) -> None:
+    done = _bench(*words)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def _send(senders: int, ns: float, lost: int = 0) -> Row:
+    named = {"load": "send", "way": "channel.send", "payload": "int", "senders": senders}
+    return {**named, "ns_median": ns, "lost": lost}
+
+
+def _measured(key: str, events_per_s: float, load: str = SATURATION, cpu: float = 1.0) -> Row:
+    named = {"load": load, "key": key, "way": WAYS[key], "senders": 1, "payload": "int"}
+    rate = {"rate_per_s": 5000} if load == OPEN else {}
+    return {**named, **rate, "events_per_s": events_per_s, "cpu_percent": cpu}
+
+
+def test_the_verdict_judges_what_was_measured() -> None:
+    rows = [_send(1, 20), _send(8, 100)]
+    rows += [_measured("channel_asyncio", 2e6), _measured("asyncio_kept", 1e5)]
+    rows += [
+        _measured("channel_asyncio", 5000, OPEN, 60),
+        _measured("asyncio_ensure", 5000, OPEN, 90),
+    ]
+    met = {goal.name: goal.met for goal in delivery_verdict.judge(rows)}
+    assert list(met.values()) == [True, False, True, True, False]
+    assert "send(), 8 senders against 1, CPU" in met
+
+
+def test_without_rows_there_is_no_verdict() -> None:
+    assert delivery_verdict.judge([]) == []
