@@ -91,7 +91,8 @@ PyObject* send_cost(int senders, int count) {
     channel_ns = cpu_per_push(senders, count, [&](int i) { channel.send(event_of<T>(i)); });
     queued = channel.stats().sent - all;
   }
-  return Py_BuildValue("(ddK)", plain_ns, channel_ns, static_cast<unsigned long long>(all - queued));
+  return Py_BuildValue("(ddK)", plain_ns, channel_ns,
+                       static_cast<unsigned long long>(all - queued));
 }
 
 PyObject* send_ns(PyObject*, PyObject* arguments) {
@@ -102,7 +103,8 @@ PyObject* send_ns(PyObject*, PyObject* arguments) {
   return wide ? send_cost<payload>(senders, count) : send_cost<std::int64_t>(senders, count);
 }
 
-// -- what a batch of 64 costs -----------------------------------------------------------------------
+// -- what a batch of 64 costs
+// -----------------------------------------------------------------------
 
 constexpr int batch = 64;
 
@@ -175,7 +177,9 @@ struct load {
 
 constexpr std::uint64_t outstanding = 1024;
 
-load* as_load(PyObject* self) noexcept { return reinterpret_cast<load*>(self); }
+load* as_load(PyObject* self) noexcept {
+  return reinterpret_cast<load*>(self);
+}
 
 /// One sender's work: every event by `give`, at `gap_ns`, or, if that is 0, as fast as at most 1024
 /// unhandled ones allow.
@@ -208,10 +212,10 @@ bool call(PyObject* target, PyObject* before, std::int64_t due, bool wide) {
   } else {
     event = PyLong_FromLongLong(due);
   }
-  PyObject* const result =
-      event == nullptr     ? nullptr
-      : before == Py_None ? PyObject_CallOneArg(target, event)
-                          : PyObject_CallFunctionObjArgs(target, before, event, nullptr);
+  PyObject* const result = event == nullptr ? nullptr
+                           : before == Py_None
+                               ? PyObject_CallOneArg(target, event)
+                               : PyObject_CallFunctionObjArgs(target, before, event, nullptr);
   if (result == nullptr) PyErr_WriteUnraisable(target);
   Py_XDECREF(event);
   const bool fine = result != nullptr;
@@ -334,8 +338,15 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
-PyModuleDef module{PyModuleDef_HEAD_INIT, "delivery_load", nullptr, -1, methods,
-                   nullptr,               nullptr,         nullptr, nullptr};
+PyModuleDef module{PyModuleDef_HEAD_INIT,
+                   "delivery_load",
+                   nullptr,
+                   -1,
+                   methods,
+                   nullptr,
+                   nullptr,
+                   nullptr,
+                   nullptr};
 
 }  // namespace
 
