@@ -116,7 +116,7 @@ class reaper {
   /// that PyGILState knows. They are deleted without it, which CPython allows: from 3.12 on
   /// deleting a state takes away the PyGILState binding of the thread that does it.
   void free(adoption* batch) {
-    const PyGILState_STATE token = PyGILState_Ensure();
+    const PyGILState_STATE token = cpython::ensure();
     const bool can_delete = cpython::dead_state::can_be_deleted();
     for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
       if (dead->cleared || !can_delete) continue;
@@ -291,7 +291,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
       if (!me.inside) the_gate.leave_unused();
       return;
     }
-    PyEval_RestoreThread(its->state);
+    cpython::restore(its->state);
   }
   its->released = true;
   (void)take_adoption();

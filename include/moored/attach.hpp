@@ -113,6 +113,9 @@ class [[nodiscard]] attachment {
 
 inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
+  // Unwound by CPython out of Python code, on its way through frames that may be noexcept.
+  if (cpython::unwinds_late_threads && detail::the_gate.closing() && !me.is_attached()) [[unlikely]]
+    cpython::stop_this_thread();
   assert(me.is_attached() && "an attachment ends on its own thread, while that thread is attached");
   switch (how_) {
     case undo::nothing:
@@ -147,7 +150,7 @@ namespace detail {
 [[nodiscard]] inline bool open_from_outside() noexcept {
   const cpython::interpreter_guard guard;
   if (!guard) return false;
-  const PyGILState_STATE token = PyGILState_Ensure();
+  const PyGILState_STATE token = cpython::ensure();
   const bool opened = the_gate.open();
   if (!opened) PyErr_Clear();
   PyGILState_Release(token);
@@ -189,10 +192,10 @@ namespace detail {
   me.inside = true;
   if (cpython::this_thread_state() != nullptr) {
     if (me.fast != 0) {
-      PyEval_RestoreThread(me.kept);
+      cpython::restore(me.kept);
       return {undo::save, counts_in};
     }
-    return {undo::release, counts_in, PyGILState_Ensure()};
+    return {undo::release, counts_in, cpython::ensure()};
   }
   switch (how) {
     case strategy::kept:
@@ -211,7 +214,7 @@ namespace detail {
       break;
   }
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
-  return {undo::free_temporary, counts_in, PyGILState_Ensure()};
+  return {undo::free_temporary, counts_in, cpython::ensure()};
 }
 
 /// Attaches the calling thread to the main interpreter. The result tests false when that is not
@@ -230,7 +233,7 @@ inline attachment try_attach(strategy how = strategy::kept) noexcept {
         return attach_slowly(how);
       }
       me.inside = true;
-      PyEval_RestoreThread(me.kept);
+      cpython::restore(me.kept);
       return {attachment::undo::save, true};
     }
   }
@@ -253,7 +256,7 @@ class detachment {
   detachment() noexcept
       : state_(detail::this_thread.is_attached() ? PyEval_SaveThread() : nullptr) {}
   ~detachment() {
-    if (state_ != nullptr) PyEval_RestoreThread(state_);
+    if (state_ != nullptr) cpython::restore(state_);
   }
   detachment(const detachment&) = delete;
   detachment& operator=(const detachment&) = delete;

@@ -89,8 +89,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
   enum class waited : std::uint8_t { ready, timed_out, signal };
   /// Waits until something is queued or the channel is closed. Attached or not; lets go of the GIL
-  /// meanwhile. `signal`: look for one, then wait on. Not noexcept: up to 3.13.0 Python ends its
-  /// own threads by unwinding them when they ask for the GIL of an interpreter that is gone.
+  /// meanwhile. `signal`: look for one, then wait on.
   [[nodiscard]] waited wait(deadline until);
 
   enum class left : std::uint8_t { nothing, something, error };
@@ -473,10 +472,11 @@ inline channel_core::waited channel_core::wait(deadline until) {
     ++waiting_;
     if (!running_) told_ = false;
     lock.unlock();
-    // Not a detachment, whose destructor is noexcept.
-    PyThreadState* const me = this_thread.is_attached() ? PyEval_SaveThread() : nullptr;
-    const bool told = wakeup_.wait(until.rest());
-    if (me != nullptr) PyEval_RestoreThread(me);
+    bool told = false;
+    {
+      const detachment others_turn;
+      told = wakeup_.wait(until.rest());
+    }
     lock.lock();
     --waiting_;
     if (!told && queued() == 0 && !closed_ && !until.over()) return waited::signal;

@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstddef>
@@ -61,6 +62,45 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 /// True between the end of Py_Initialize and the start of the end. Any thread.
 [[nodiscard]] inline bool is_running() noexcept {
   return Py_IsInitialized() != 0 && !is_finalizing();
+}
+
+/// Up to 3.13.0 CPython ends a thread that waits for the GIL of a finalising interpreter by
+/// unwinding it. Later patches of 3.13 do not, which this cannot tell when it is compiled.
+inline constexpr bool unwinds_late_threads = PY_VERSION_HEX < 0x030E0000;
+
+/// For a thread that shutdown has given up on, and that can neither go on in Python nor back into
+/// native code that counts on having been there.
+[[noreturn]] inline void stop_this_thread() noexcept {
+  for (;;) pause();
+}
+
+namespace detail {
+
+/// Runs `wait`, which waits for the GIL. Unwinding ends the process at the first noexcept frame or
+/// destructor; such a thread is stopped for ever instead, as later patches of 3.13, and 3.14,
+/// do themselves (gh-87135).
+template <class Wait>
+auto stop_if_too_late(Wait wait) noexcept {
+  if constexpr (!unwinds_late_threads) {
+    return wait();
+  } else {
+    try {
+      return wait();
+    } catch (...) {  // never left, as glibc demands of whoever catches a thread's end
+      stop_this_thread();
+    }
+  }
+}
+
+}  // namespace detail
+
+/// PyEval_RestoreThread, which may wait for the GIL. Does not return to a thread that is too late.
+inline void restore(PyThreadState* state) noexcept {
+  detail::stop_if_too_late([state] { PyEval_RestoreThread(state); });
+}
+/// PyGILState_Ensure, likewise.
+[[nodiscard]] inline PyGILState_STATE ensure() noexcept {
+  return detail::stop_if_too_late([] { return PyGILState_Ensure(); });
 }
 
 /// The exception that is set, as an object that the caller owns; none is set afterwards. Attached.

@@ -34,7 +34,7 @@ inline bool guests_are_possible() noexcept {
   static const bool possible = [] {
     bool found = false;
     std::thread([&found] {
-      const PyGILState_STATE token = PyGILState_Ensure();
+      const PyGILState_STATE token = cpython::ensure();
       found = cpython::gilstate_slot::find();
       PyGILState_Release(token);
     }).join();
@@ -53,18 +53,18 @@ inline void make_side_state(life now) noexcept {
   std::thread([&made] {
     made = PyThreadState_New(PyInterpreterState_Main());
     if (made == nullptr) return;
-    PyEval_RestoreThread(made);
+    cpython::restore(made);
     cpython::gilstate_slot::unbind_and_detach(made);
   }).join();
   if (made != nullptr) the_gate.made.fetch_add(1, std::memory_order_relaxed);
-  if (the_side.state != nullptr) the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
+  the_gate.forgotten.fetch_add(the_gate.side.exchange(made != nullptr ? 1 : 0));
   the_side.state = made;
   the_side.born_in = now;
   static const int hooked = pthread_atfork(nullptr, nullptr, [] {
     if (this_thread.guest == the_side.state) return;
     new (&the_side.turn)
         std::mutex;  // whoever held it did not come along, and CPython freed the state
-    if (the_side.state != nullptr) the_gate.forgotten.fetch_add(1);
+    the_gate.forgotten.fetch_add(the_gate.side.exchange(0));
     the_side.state = nullptr;
   });
   (void)hooked;
@@ -88,7 +88,7 @@ inline void make_side_state(life now) noexcept {
     here = *bounds;
   }
   cpython::gilstate_slot::show(state);
-  PyEval_RestoreThread(state);
+  cpython::restore(state);
   if (!cpython::stack_protection::set(state, here)) {
     cpython::gilstate_slot::unbind_and_detach(state);
     cpython::gilstate_slot::show(nullptr);
@@ -137,7 +137,7 @@ class lending {
       const std::lock_guard turn(detail::the_loan.turn);
       detail::the_loan.state = nullptr;
     }
-    PyEval_RestoreThread(state_);
+    cpython::restore(state_);
     detail::this_thread.lending = false;
     detail::this_thread.fast = fast_;
   }

@@ -111,6 +111,7 @@ class gate {
     return std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
   }
 
+  std::atomic<std::uint64_t> side{0};  ///< 1 while there is a side state: made, not kept.
   std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
       overdue{0};
 
@@ -240,11 +241,14 @@ inline void gate::close() noexcept {
   if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare();
   closing_.store(true, std::memory_order_release);
   life_.fetch_add(1, std::memory_order_seq_cst);
-  if (inside() == (this_thread.inside ? 1U : 0U)) return;
-  PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
-  wait_for_calls_inside();
-  PyEval_RestoreThread(me);
-  const std::uint64_t still = inside() - (this_thread.inside ? 1 : 0);
+  const std::uint64_t mine = this_thread.inside ? 1 : 0;
+  if (inside() != mine) {
+    PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
+    wait_for_calls_inside();
+    PyEval_RestoreThread(me);
+  }
+  forgotten.fetch_add(side.exchange(0));
+  const std::uint64_t still = inside() - mine;
   if (still == 0) return;
   overdue.fetch_add(still);
   PySys_WriteStderr(

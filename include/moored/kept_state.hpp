@@ -48,7 +48,7 @@ inline thread_local retirement this_threads_retirement;
 /// Makes the state of a thread that has none, keeps it, and leaves the thread attached. Counted in
 /// at the gate.
 inline void make_kept_state(thread_record& me, life now) noexcept {
-  (void)PyGILState_Ensure();  // not released: this is the keeping
+  (void)cpython::ensure();  // not released: this is the keeping
   this_threads_retirement.arm();
   me.kept = cpython::this_thread_state();
   me.kept_in = me.fast = now;
@@ -79,7 +79,7 @@ inline void let_go_of_kept_state(thread_record& me, bool thread_is_ending) noexc
   }
   if (!me.inside && !the_gate.enter(me.kept_in)) return forget_kept_state(me);
   if (cpython::this_thread_state() == me.kept) {
-    PyEval_RestoreThread(me.kept);
+    cpython::restore(me.kept);
     release_kept_state(me, PyGILState_UNLOCKED);
   } else {
     forget_kept_state(me);  // Python made the state, and ended it before us

@@ -16,7 +16,7 @@ from .errors import NOT_POSSIBLE_HERE, USAGE, CommandError
 
 # A command is a module moored.cli.<name> with HELP, add_arguments and run. It is imported only when
 # it is named, so that a command which lacks something here harms no other.
-COMMANDS = ("run", "lab", "bench")
+COMMANDS = ("run", "lab", "bench", "torture")
 
 INTERRUPTED = 130
 

@@ -1,0 +1,159 @@
+"""Cases: what one torture process does, drawn from a seed; the same seed draws the same case."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+KINDS = (
+    "attach",
+    "temporary",
+    "side",
+    "keep",
+    "nest",
+    "call",
+    "send",
+    "ctypes",
+    "pybind11",
+    "nanobind",
+    "overstay",
+)
+BINDINGS = ("ctypes", "pybind11", "nanobind")
+ENDINGS = (
+    "return",
+    "return",  # twice: it is how programs end
+    "sys.exit",
+    "exception",
+    "atexit",
+    "thread exits",
+    "SIGINT",
+    "SIGTERM",
+    "os._exit",
+    "embedded",
+    "embedded",
+)
+FORKS = ("none", "none", "none", "main", "main and exec", "native thread", "native and exec")
+SUBINTERPRETERS = ("none", "none", "shared GIL", "own GIL")
+DELIVERIES = ("poll", "wake", "enter", "interrupt", "adaptive")
+OVERFLOWS = ("block", "reject", "drop_oldest", "drop_newest")
+EXIT_CODE = 7
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Some native threads that do the same."""
+
+    kind: str
+    threads: int
+    calls: int
+    """Each thread's; 0: until attaching is refused."""
+    joined: bool
+    comes_back: bool
+    """Tries on after it was refused, for as long as the process lives."""
+    farewell: str
+    """A thread_local of its user's that attaches when the thread ends: none, first or last."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process."""
+
+    seed: int
+    workers: tuple[Worker, ...]
+    ending: str
+    begun: int
+    """So many attaches are awaited before the end begins; 0: none."""
+    work: str
+    """What a native thread's call does in Python."""
+    fork: str
+    subinterpreter: str
+    delivery: str
+    overflow: str
+    capacity: int
+    bound_ms: int
+    lives: int
+    """Of the interpreter: an embedding program may start it again."""
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = [f"{worker.threads} x {_worker_words(worker)}" for worker in self.workers]
+        said.append(f"end: {self.ending}{f' after {self.begun} attaches' if self.begun else ''}")
+        if self.fork != "none":
+            said.append(f"fork: {self.fork}")
+        if self.subinterpreter != "none":
+            said.append(f"subinterpreter: {self.subinterpreter}")
+        if any(worker.kind == "send" for worker in self.workers):
+            said.append(f"channel: {self.delivery}, {self.overflow}, {self.capacity}")
+        if self.lives > 1:
+            said.append(f"{self.lives} lives")
+        return "; ".join(said)
+
+    def as_json(self) -> str:
+        """Give what the case's process is told."""
+        return json.dumps(asdict(self))
+
+    def has(self, kind: str) -> bool:
+        """Tell whether some threads do this."""
+        return any(worker.kind == kind for worker in self.workers)
+
+
+def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
+    """Draw a case that CPython 3.<minor> can run, with these bindings."""
+    dice = random.Random(seed)
+    ending = dice.choice([one for one in ENDINGS if embeds or one != "embedded"])
+    embedded = ending == "embedded"
+    fork = dice.choice(FORKS)
+    interpreters = dice.choice(SUBINTERPRETERS)
+    delivery = dice.choice(DELIVERIES)
+    overflow = dice.choice(OVERFLOWS)
+    if fork.startswith("native"):
+        # CPython's own: up to 3.11 a child waits for ever for a lock of the subinterpreter.
+        interpreters = "none"
+    lives = dice.choice((1, 2, 3)) if embedded else 1
+    kinds = [kind for kind in KINDS if kind not in BINDINGS or kind in bindings]
+    if lives > 1:
+        # These hold Python objects that would be used in the next life.
+        kinds = [kind for kind in kinds if kind not in (*BINDINGS, "call")]
+    workers = tuple(_draw_worker(dice, kinds) for _ in range(dice.choice((1, 1, 2, 3))))
+    case = Case(
+        seed=seed,
+        workers=workers,
+        ending=ending,
+        begun=dice.choice((0, 0, 1, 50, 500)),
+        work=dice.choice(("nothing", "little", "much", "waits")),
+        fork=fork,
+        subinterpreter=interpreters if minor >= 12 or interpreters != "own GIL" else "none",
+        delivery=delivery if minor >= 13 or delivery != "interrupt" else "wake",
+        overflow=overflow,
+        capacity=dice.choice((1, 16, 1024)),
+        bound_ms=30_000,
+        lives=lives,
+    )
+    if case.has("overstay"):
+        # Shutdown is to give up; and a second life would find the threads of the first inside.
+        return replace(case, bound_ms=dice.choice((1, 50)), lives=1)
+    return case
+
+
+def _draw_worker(dice: random.Random, kinds: Sequence[str]) -> Worker:
+    kind = dice.choice(kinds)
+    threads = dice.choice((1, 1, 2, 4, 8, dice.randint(1, 64)))
+    if kind == "overstay":
+        return Worker(kind, min(threads, 4), 1, joined=False, comes_back=False, farewell="none")
+    calls = dice.choice((0, 0, 1, 3, 100))
+    joined = dice.random() < 0.5
+    # Who may wait in send() for a consumer that is gone is woken by the channel's end.
+    comes_back = dice.random() < 0.2 and not (joined and calls == 0)
+    return Worker(kind, threads, calls, joined, comes_back, dice.choice(("none", "first", "last")))
+
+
+def _worker_words(worker: Worker) -> str:
+    words = [worker.kind, f"{worker.calls} times" if worker.calls else "until refused"]
+    words.append("joined" if worker.joined else "detached")
+    if worker.comes_back:
+        words.append("coming back")
+    if worker.farewell != "none":
+        words.append(f"farewell {worker.farewell}")
+    return " ".join(words)
