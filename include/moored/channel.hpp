@@ -246,8 +246,9 @@ bool channel_of<T>::run_batch(locked& lock, std::size_t limit) {
     } else {
       fine = false;
     }
+  } catch (const cpython::thread_end&) {
+    cpython::stop_this_thread();  // below are noexcept frames
   } catch (const std::exception& error) {
-    // Of a native handler. Only these: up to 3.13.0 Python ends threads by unwinding them.
     if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_RuntimeError, error.what());
     fine = false;
   }

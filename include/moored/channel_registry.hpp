@@ -27,7 +27,9 @@ class waits_for_python {
 
 class channel_registry {
  public:
-  /// Never destroyed: channels in static storage may end after it.
+  /// Never destroyed: channels in static storage may end after it. Made when the program or the
+  /// library is loaded (see below), or by a channel in static storage: a fork in the middle of it
+  /// would leave the child waiting for ever.
   [[nodiscard]] static channel_registry& the() {
     static auto* const only = new channel_registry;
     return *only;
@@ -115,6 +117,8 @@ class channel_registry {
   bool watching_ = false;
   std::atomic<life> met_{0};
 };
+
+[[maybe_unused]] inline const channel_registry& made_when_loaded = channel_registry::the();
 
 inline void watch_over(channel_core& channel) noexcept {
   channel_registry::the().watch_over(channel);

@@ -7,6 +7,7 @@
 
 #include <Python.h>
 
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <type_traits>
 
 namespace moored::inline v0::cpython {
 
@@ -68,6 +70,13 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 /// unwinding it. Later patches of 3.13 do not, which this cannot tell when it is compiled.
 inline constexpr bool unwinds_late_threads = PY_VERSION_HEX < 0x030E0000;
 
+/// That unwinding, as C++ sees it: it may be caught, but not be left.
+#ifdef __GLIBCXX__
+using thread_end = abi::__forced_unwind;
+#else
+struct thread_end {};
+#endif
+
 /// For a thread that shutdown has given up on, and that can neither go on in Python nor back into
 /// native code that counts on having been there.
 [[noreturn]] inline void stop_this_thread() noexcept {
@@ -86,7 +95,7 @@ auto stop_if_too_late(Wait wait) noexcept {
   } else {
     try {
       return wait();
-    } catch (...) {  // never left, as glibc demands of whoever catches a thread's end
+    } catch (const thread_end&) {
       stop_this_thread();
     }
   }
@@ -206,36 +215,34 @@ struct stack_bounds {
 /// came in the middle of 3.14 (gh-139653), so they are looked up at run time.
 class stack_protection {
  public:
-  /// False when a state must not be used on a strange stack with this Python.
-  [[nodiscard]] static bool possible() noexcept {
-    return !needed || (calls().set != nullptr && calls().reset != nullptr);
+  /// Looks the calls up; false when a state must not be used on a strange stack with this Python.
+  [[nodiscard]] static bool find() noexcept {
+    if constexpr (!needed) return true;
+    const auto look_up = [](auto& call, const char* name) {
+      using function = std::remove_reference_t<decltype(call.load())>;
+      call.store(reinterpret_cast<function>(dlsym(RTLD_DEFAULT, name)), std::memory_order_relaxed);
+      return call.load(std::memory_order_relaxed) != nullptr;
+    };
+    return look_up(set_, "PyUnstable_ThreadState_SetStackProtection") &&
+           look_up(reset_, "PyUnstable_ThreadState_ResetStackProtection");
   }
   /// Caller is attached with `state`. False when CPython refused these bounds.
   [[nodiscard]] static bool set(PyThreadState* state, const stack_bounds& here) noexcept {
     if constexpr (!needed) return true;
-    if (calls().set(state, here.start, here.size) == 0) return true;
+    if (set_.load(std::memory_order_relaxed)(state, here.start, here.size) == 0) return true;
     PyErr_Clear();
     return false;
   }
   /// Caller is attached with `state` and about to let it go.
   static void reset(PyThreadState* state) noexcept {
-    if constexpr (needed) calls().reset(state);
+    if constexpr (needed) reset_.load(std::memory_order_relaxed)(state);
   }
 
   static constexpr bool needed = PY_VERSION_HEX >= 0x030E0000;
 
  private:
-  struct table {
-    int (*set)(PyThreadState*, void*, std::size_t);
-    void (*reset)(PyThreadState*);
-  };
-  [[nodiscard]] static const table& calls() noexcept {
-    static const table found{reinterpret_cast<decltype(table::set)>(
-                                 dlsym(RTLD_DEFAULT, "PyUnstable_ThreadState_SetStackProtection")),
-                             reinterpret_cast<decltype(table::reset)>(dlsym(
-                                 RTLD_DEFAULT, "PyUnstable_ThreadState_ResetStackProtection"))};
-    return found;
-  }
+  static inline std::atomic<int (*)(PyThreadState*, void*, std::size_t)> set_{nullptr};
+  static inline std::atomic<void (*)(PyThreadState*)> reset_{nullptr};
 };
 
 /// Where PyGILState_Ensure looks for this thread's state.
@@ -287,13 +294,13 @@ class gilstate_slot {
     if (!only || pthread_setspecific(*only, nullptr) != 0) return false;
     const bool was_it = this_thread_state() == nullptr;
     if (pthread_setspecific(*only, mine) != 0 || !was_it) return false;
-    key_ = *only;
+    key_.store(*only, std::memory_order_relaxed);
     return true;
   }
 
   /// Puts `state`, or nothing, into this thread's slot. Any thread, after find().
   static void show(PyThreadState* state) noexcept {
-    pthread_setspecific(key_, state);
+    pthread_setspecific(key_.load(std::memory_order_relaxed), state);
   }
 
   static void unbind_and_detach(PyThreadState*) noexcept {
@@ -301,7 +308,7 @@ class gilstate_slot {
   }
 
  private:
-  static inline pthread_key_t key_ = 0;
+  static inline std::atomic<pthread_key_t> key_{0};
 #endif
 };
 

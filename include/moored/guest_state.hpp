@@ -7,6 +7,8 @@
 // lists what is safe with which version.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -26,21 +28,38 @@ struct shared_state {
 inline shared_state the_side;
 inline shared_state the_loan;
 
-/// Whether this thread may run on a strange state at all, found out once per process.
+enum class guests : std::uint8_t { unknown, possible, impossible };
+inline constinit std::atomic<guests> the_guests{guests::unknown};
+
+/// In a forked child whoever held a turn did not come along, and CPython has freed the states.
+inline void forget_guests_after_fork() noexcept {
+  for (shared_state* const shared : {&the_side, &the_loan}) {
+    if (this_thread.guest != nullptr && this_thread.guest == shared->state) continue;
+    new (&shared->turn) std::mutex;
+    shared->state = nullptr;
+    if (shared == &the_side) the_gate.forgotten.fetch_add(the_gate.side.exchange(0));
+  }
+}
+
+/// Whether a thread may run on a strange state at all.
 ///
-/// On a thread of its own, because the slot can only be found on a thread that has just got its
-/// first state.
+/// Found out on a thread of its own, because the slot can only be found on a thread that has just
+/// got its first state. By the first who asks, perhaps by several at once: a static of this
+/// function would make a forked child wait for ever for a thread that did not come along.
 inline bool guests_are_possible() noexcept {
-  static const bool possible = [] {
-    bool found = false;
-    std::thread([&found] {
-      const PyGILState_STATE token = cpython::ensure();
-      found = cpython::gilstate_slot::find();
-      PyGILState_Release(token);
-    }).join();
-    return found && cpython::stack_protection::possible();
-  }();
-  return possible;
+  guests now = the_guests.load(std::memory_order_acquire);
+  if (now != guests::unknown) return now == guests::possible;
+  bool found = false;
+  std::thread([&found] {
+    const PyGILState_STATE token = cpython::ensure();
+    found = cpython::gilstate_slot::find();
+    PyGILState_Release(token);
+  }).join();
+  const guests answer =
+      found && cpython::stack_protection::find() ? guests::possible : guests::impossible;
+  if (the_guests.compare_exchange_strong(now, answer))
+    pthread_atfork(nullptr, nullptr, forget_guests_after_fork);
+  return answer == guests::possible;
 }
 
 /// Makes the side state; `turn` is held, the GIL is not, and the gate is passed.
@@ -60,14 +79,6 @@ inline void make_side_state(life now) noexcept {
   the_gate.forgotten.fetch_add(the_gate.side.exchange(made != nullptr ? 1 : 0));
   the_side.state = made;
   the_side.born_in = now;
-  static const int hooked = pthread_atfork(nullptr, nullptr, [] {
-    if (this_thread.guest == the_side.state) return;
-    new (&the_side.turn)
-        std::mutex;  // whoever held it did not come along, and CPython freed the state
-    the_gate.forgotten.fetch_add(the_gate.side.exchange(0));
-    the_side.state = nullptr;
-  });
-  (void)hooked;
 }
 
 /// Attaches this thread, which has no state of its own, by `shared`. The gate is passed. Leaves

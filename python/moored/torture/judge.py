@@ -67,9 +67,9 @@ def _miscounted(case: Case, report: Report) -> list[str]:
         if one != other:
             wrong.append(f"{what}: {one} against {other}")
 
-    if report["unjoined"]:
-        wrong.append(f"{report['unjoined']} native threads did not end")
     late = report["overdue"] != 0
+    if report["unjoined"] and not late:
+        wrong.append(f"{report['unjoined']} native threads did not end")
     if late and not case.has("overstay"):
         wrong.append(f"shutdown gave up on {report['overdue']} calls")
     if report["failures"] and not late:

@@ -30,7 +30,8 @@ namespace {
 using namespace std::chrono_literals;
 using moored::refusal;
 
-constexpr auto patience = 20s;  // for a thread's end, after Python's
+constexpr auto patience = 20s;        // for a thread's end, after Python's
+constexpr auto little_patience = 1s;  // if some were too late: those never end
 
 struct sums {
   std::atomic<std::uint64_t> calls{0};       // Python functions that native threads called
@@ -377,7 +378,7 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
 [[nodiscard]] unsigned long unjoined() {
   timespec until{};
   clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += std::chrono::duration_cast<std::chrono::seconds>(patience).count();
+  until.tv_sec += (moored::count().overdue == 0 ? patience : little_patience) / 1s;
   unsigned long left = 0;
   for (const pthread_t thread : joined) {
     if (pthread_timedjoin_np(thread, nullptr, &until) != 0) ++left;
