@@ -1,0 +1,7 @@
+"""Hazards of native threads: how they come, go, wait, and lock."""
+
+from __future__ import annotations
+
+from hazard import Hazard
+
+HAZARDS: list[Hazard] = []
