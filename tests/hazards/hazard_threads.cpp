@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <barrier>
 #include <chrono>
 #include <csignal>
@@ -62,15 +63,25 @@ void enter_and_leave_again() {
 }
 
 /// Enters Python and runs `inside` there; false when that was refused. The ways: "stock" by a
-/// temporary state, "hoarded" by one that is kept and never freed, "pybind11", "moored".
+/// temporary state, "hoarded" by one that is kept and never freed, "pybind11", "moored", "fresh" by
+/// moored's temporary state, "both" by pybind11 inside moored.
 template <class Inside>
 bool enter(std::string_view way, Inside inside) {
-  if (way == "moored") {
-    const moored::attachment attached = moored::try_attach();
+  if (way == "moored" || way == "fresh" || way == "both") {
+    const auto how = way == "fresh" ? moored::strategy::temporary : moored::strategy::kept;
+    const moored::attachment attached = moored::try_attach(how);
     if (!attached) {
       say(std::string("refused: ") + moored::describe(attached.why()));
       return false;
     }
+#if HAS_PYBIND11
+    if (way == "both") {
+      const moored::detachment detached;
+      const pybind11::gil_scoped_acquire acquired;
+      inside();
+      return true;
+    }
+#endif
     inside();
   } else if (way == "hoarded") {
     thread_local PyThreadState* kept = nullptr;
@@ -103,7 +114,7 @@ PyObject* crowd(PyObject*, PyObject* arguments) {
   int count = 0, times = 0;
   if (!PyArg_ParseTuple(arguments, "sOii", &way, &callable, &count, &times)) return nullptr;
 #if HAS_PYBIND11
-  if (way == std::string_view("pybind11")) pybind11::detail::get_internals();
+  pybind11::detail::get_internals();
 #endif
   const moored::detachment detached;
   std::barrier together(count);
@@ -115,22 +126,6 @@ PyObject* crowd(PyObject*, PyObject* arguments) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  return keep_for_ever(Py_None);
-}
-
-/// A callback that pybind11 serves on a thread that moored has attached before.
-PyObject* pybind11_beside_moored(PyObject*, PyObject* arguments) {
-  PyObject* callable = nullptr;
-  int times = 0;
-  if (!PyArg_ParseTuple(arguments, "Oi", &callable, &times)) return nullptr;
-#if HAS_PYBIND11
-  pybind11::detail::get_internals();
-#endif
-  const moored::detachment detached;
-  std::thread([&] {
-    enter("moored", [] {});
-    for (int time = 0; time < times; ++time) enter("pybind11", [&] { call(callable); });
-  }).join();
   return keep_for_ever(Py_None);
 }
 
@@ -159,11 +154,15 @@ PyObject* nested(PyObject*, PyObject*) {
 
 // --- The end of the interpreter
 
+std::atomic<bool> was_ended{false};
+
 /// Says that its thread was ended, if the scope is left by unwinding.
 struct obituary {
   bool alive = false;
   ~obituary() {
-    if (!alive) say("the thread is ended in PyGILState_Ensure");
+    if (alive) return;
+    was_ended = true;
+    say("the thread is ended in PyGILState_Ensure");
   }
 };
 
@@ -183,7 +182,8 @@ void enter_late_from_noexcept(std::string_view way) noexcept {
 }
 
 void wait_for(std::binary_semaphore& done) {
-  if (!done.try_acquire_for(long_enough)) say("the thread hangs in PyGILState_Ensure");
+  if (!done.try_acquire_for(long_enough) && !was_ended)
+    say("the thread hangs in PyGILState_Ensure");
 }
 
 /// Called while the interpreter is being finalised: a thread enters from a noexcept function.
@@ -428,6 +428,21 @@ PyObject* have_a_subinterpreter(PyObject*, PyObject*) {
   PyThreadState* const sub = Py_NewInterpreter();
   if (sub != nullptr) Py_EndInterpreter(sub);
   PyThreadState_Swap(me);
+  return keep_for_ever(Py_None);
+}
+
+/// leave_an_error(way): two visits; the first one leaves an exception set.
+PyObject* leave_an_error(PyObject*, PyObject* way) {
+  const char* const name = PyUnicode_AsUTF8(way);
+  const moored::detachment detached;
+  std::thread([name] {
+    enter(name, [] { PyErr_SetString(PyExc_ValueError, "by the test"); });
+    enter(name, [] {
+      say(PyErr_Occurred() != nullptr ? "an exception left set is met by the next call"
+                                      : "an exception left set is lost");
+      PyErr_Clear();
+    });
+  }).join();
   return keep_for_ever(Py_None);
 }
 
@@ -735,12 +750,12 @@ PyMethodDef methods[] = {
     {"keep_until_exit", keep_until_exit, METH_O, nullptr},
     {"kept_state_dangles", kept_state_dangles, METH_NOARGS, nullptr},
     {"leave_child", leave_child, METH_NOARGS, nullptr},
+    {"leave_an_error", leave_an_error, METH_O, nullptr},
     {"lock_with_gil_held", lock_with_gil_held, METH_NOARGS, nullptr},
     {"look_then_enter", look_then_enter, METH_NOARGS, nullptr},
     {"nested", nested, METH_NOARGS, nullptr},
     {"patch_own_reference", patch_own_reference, METH_NOARGS, nullptr},
     {"private_fields", private_fields, METH_NOARGS, nullptr},
-    {"pybind11_beside_moored", pybind11_beside_moored, METH_VARARGS, nullptr},
     {"release_elsewhere", release_elsewhere, METH_O, nullptr},
     {"say", say_in_python, METH_O, nullptr},
     {"state_id", state_id, METH_NOARGS, nullptr},
