@@ -56,19 +56,15 @@ HAZARDS = [
         stock="say(native.private_fields())",
         moored="""
             import pathlib, re, moored
-            private = re.compile(
-                r"gilstate_counter|_status\\b(?<!cache_status)|[>.]cframe|_PyThreadState|_PyRuntime"
-                r"|\\b_Py_?[A-Z]|PY_VERSION_HEX")
-            folder = pathlib.Path(moored.get_include(), "moored")
-            found = {path.name for path in folder.rglob("*.h*")
-                     for line in path.read_text().splitlines()
-                     if private.search(line.partition("//")[0])}
-            say("private names, and versions, in " + ", ".join(sorted(found)))
-            fields = re.compile(r"gilstate_counter|(?<!cache)_status\\b|[>.]cframe")
-            code = (folder / "cpython.hpp").read_text()
-            say(f"{len(fields.findall(code))} private fields used")
+            def files_with(pattern):
+                folder = pathlib.Path(moored.get_include(), "moored")
+                return sorted(path.name for path in folder.rglob("*.h*")
+                              if re.search(pattern, re.sub("//.*", "", path.read_text())))
+            say("private fields are used in "
+                + (", ".join(files_with(r"gilstate_counter|(->|[.])_status\\b")) or "no header"))
+            say("private functions in " + ", ".join(files_with(r"\\b_Py\\w+[(]")))
         """,
-        must_show="private names, and versions, in cpython.hpp; 0 private fields used",
+        must_show="private fields are used in no header; private functions in cpython.hpp",
         evidence=("python-cffi/cffi#269", "python-cffi/cffi#263"),
     ),
     Hazard(
@@ -78,7 +74,7 @@ HAZARDS = [
         stock="native.patch_own_reference()",
         moored=f"{VISITS}say(f'unmodified, its thread keeps its state: visits {{visits}}')",
         must_show="unmodified, its thread keeps its state: visits [1, 2, 3]",
-        stock_shows="its slot is found; **dies by SIGSEGV**",
+        stock_shows="its slot is found; dies by SIGSEGV",
         evidence=("kubo/plthook#10", "bloomberg/memray#685"),
         not_run=not_x86_64,
         under_moored_run=True,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from hazard import OVERWRITE_FREED, Hazard, from_version
+from hazard import ALL, OVERWRITE_FREED, Hazard, from_version
 
 REFUSED = "refused: the Python interpreter is shutting down"
+ENDED = "the thread is ended in PyGILState_Ensure"
+HANGS = "the thread hangs in PyGILState_Ensure"
+# 3.13.8 made threads that come too late hang, 3.14 lets them in, 3.15 makes them hang again.
+HANG_SINCE = (3, 13, 8)
+ENTERS = "enters a half torn-down interpreter: import fails"
 
 HAZARDS = [
     Hazard(
@@ -15,6 +20,12 @@ HAZARDS = [
         stock="late = Late(lambda native=native: native.enter_from_noexcept('stock'))",
         moored="late = Late(lambda native=native: native.enter_from_noexcept('moored'))",
         must_show=REFUSED,
+        stock_shows={
+            ALL: f"{ENDED}; std::terminate; dies by SIGABRT",
+            HANG_SINCE: HANGS,
+            (3, 14): ENTERS,
+            (3, 15): HANGS,
+        },
         evidence=("DataDog/dd-trace-py#16721", "python/cpython#105805"),
     ),
     Hazard(
@@ -25,6 +36,12 @@ HAZARDS = [
         stock="late = Late(lambda native=native: native.enter_and_be_joined('stock'))",
         moored="late = Late(lambda native=native: native.enter_and_be_joined('moored'))",
         must_show=f"{REFUSED}; joined",
+        stock_shows={
+            ALL: f"{ENDED}; joined",
+            HANG_SINCE: "hangs",
+            (3, 14): f"{ENTERS}; joined",
+            (3, 15): "hangs",
+        },
         evidence=("python/cpython#129536", "PEP 788"),
     ),
     Hazard(
@@ -40,6 +57,12 @@ HAZARDS = [
                 lambda: say("shutdown waits for a call that was let in, and it runs to its end"))
         """,
         must_show="shutdown waits for a call that was let in, and it runs to its end",
+        stock_shows={
+            ALL: f"Py_IsFinalizing() says no; {ENDED}",
+            HANG_SINCE: f"Py_IsFinalizing() says no; {HANGS}",
+            (3, 14): f"Py_IsFinalizing() says no; {ENTERS}",
+            (3, 15): f"Py_IsFinalizing() says no; {HANGS}",
+        },
         evidence=("PEP 788", "DataDog/dd-trace-py#16721"),
     ),
     Hazard(
@@ -55,7 +78,7 @@ HAZARDS = [
             say("the end begins")
         """,
         must_show="the end begins",
-        stock_shows="the end begins; **hangs**",
+        stock_shows="the end begins; hangs",
         evidence=("PEP 788",),
         not_run=from_version((3, 15), "the guards of PEP 788 came with 3.15"),
     ),
@@ -69,7 +92,7 @@ HAZARDS = [
             if child == 0:
                 say("in the forked child the pointer "
                     + ("dangles" if native.kept_state_dangles() else "is whole"))
-                native.leave_child()
+                os._exit(0)
             os.waitpid(child, 0)
         """,
         moored="""
@@ -78,11 +101,15 @@ HAZARDS = [
             if child == 0:
                 say(f"in the forked child {native.counters()['kept']} kept, "
                     f"{native.counters()['forgotten']} forgotten")
-                native.leave_child()
+                os._exit(0)
             os.waitpid(child, 0)
         """,
-        must_show="in the forked child 0 kept, 1 forgotten; "
-        "refused: there is no running Python interpreter",
+        must_show={
+            ALL: "in the forked child 0 kept, 1 forgotten; "
+            "refused: there is no running Python interpreter",
+            (3, 15): "in the forked child 0 kept, 1 forgotten; "
+            "refused: this thread still shows a state of an interpreter that is gone",
+        },
         evidence=("python/cpython#130649",),
         environment=OVERWRITE_FREED,
     ),
@@ -100,6 +127,7 @@ HAZARDS = [
                 native.end_now(), native.say(f"{native.counters()['forgotten']} forgotten")))
         """,
         must_show="joined; 1 forgotten",
+        stock_shows={ALL: "std::terminate; dies by SIGABRT", HANG_SINCE: "hangs"},
     ),
     Hazard(
         "24",
@@ -113,7 +141,7 @@ HAZARDS = [
                 say("child: the lock is " + ("free" if native.can_lock() else "held for ever"))
                 say("child: the state that it knows of "
                     + ("dangles" if native.kept_state_dangles() else "is whole"))
-                native.leave_child()
+                os._exit(0)
             os.waitpid(child, 0)
         """,
         moored="""
@@ -127,6 +155,7 @@ HAZARDS = [
             say(f"child: exit code {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
         """,
         must_show="child: a new thread enters; child: 0 kept, 1 forgotten; child: exit code 0",
+        stock_shows="child: the lock is held for ever; child: the state that it knows of dangles",
         evidence=("pytorch/pytorch#4158",),
         environment=OVERWRITE_FREED,
     ),
