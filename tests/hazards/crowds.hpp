@@ -22,7 +22,7 @@ PyObject* crowd(PyObject*, PyObject* arguments) {
 #if HAS_PYBIND11
   if (name == "pybind11" || name == "both") pybind11::detail::get_internals();
 #endif
-  const moored::detachment detached;
+  const without_gil detached;
   std::barrier together(count);
   std::vector<std::thread> threads;
   for (int i = 0; i < count; ++i) {
@@ -32,7 +32,7 @@ PyObject* crowd(PyObject*, PyObject* arguments) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* state_id(PyObject*, PyObject*) {
@@ -61,7 +61,7 @@ PyObject* nested(PyObject*, PyObject*) {
 /// A thread idles, in the stock way attached; returns when it does.
 PyObject* idle(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([stock] {
     if (stock) {
       (void)PyGILState_Ensure();
@@ -73,7 +73,7 @@ PyObject* idle(PyObject*, PyObject* way) {
     for (;;) pause();
   }).detach();
   started.acquire();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 std::timed_mutex registry;
@@ -111,7 +111,7 @@ PyObject* call_moored_with_gil_held(PyObject*, PyObject*) {
   { const moored::attachment attached = moored::try_attach(); }
   moored::release_thread();
   {
-    const moored::detachment detached;
+    const without_gil detached;
     for (std::thread& thread : threads) thread.join();
   }
   Py_RETURN_NONE;
@@ -121,7 +121,7 @@ PyObject* call_moored_with_gil_held(PyObject*, PyObject*) {
 PyObject* hold_a_lock(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
   the_interpreter = PyInterpreterState_Main();
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([stock] {
     enter(stock ? "hoarded" : "moored", [] { the_kept = PyThreadState_Get(); });
     const std::lock_guard held(registry);
@@ -129,12 +129,15 @@ PyObject* hold_a_lock(PyObject*, PyObject* way) {
     for (;;) pause();
   }).detach();
   started.acquire();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* can_lock(PyObject*, PyObject*) {
-  const moored::detachment detached;
-  const bool locked = registry.try_lock_for(long_enough);
+  bool locked = false;
+  {
+    const without_gil detached;
+    locked = registry.try_lock_for(long_enough);
+  }
   if (locked) registry.unlock();
   return PyBool_FromLong(locked);
 }

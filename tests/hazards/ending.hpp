@@ -45,32 +45,32 @@ void wait_for(std::binary_semaphore& done) {
 PyObject* enter_from_noexcept(PyObject*, PyObject* way) {
   static std::binary_semaphore done{0};
   const char* const name = PyUnicode_AsUTF8(way);
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([name] {
     enter_late_from_noexcept(name);
     done.release();
   }).detach();
   wait_for(done);
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 /// The same, with a lock held, and joined.
 PyObject* enter_and_be_joined(PyObject*, PyObject* way) {
   static std::mutex lock;
   const char* const name = PyUnicode_AsUTF8(way);
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([name] {
     const std::lock_guard held(lock);
     enter_late(name);
   }).join();
   const std::lock_guard held(lock);
   say("joined");
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 /// A thread looks whether the interpreter is finalising, and enters when enter_now() says so.
 PyObject* look_then_enter(PyObject*, PyObject*) {
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([] {
     // Py_IsFinalizing(), by the name that it has in this version.
     say(moored::cpython::is_finalizing() ? "finalising" : "Py_IsFinalizing() says no");
@@ -80,20 +80,20 @@ PyObject* look_then_enter(PyObject*, PyObject*) {
     went.release();
   }).detach();
   started.acquire();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* enter_now(PyObject*, PyObject*) {
-  const moored::detachment detached;
+  const without_gil detached;
   go.release();
   wait_for(went);
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 /// A thread that moored let in is outside the GIL until shutdown has begun, and calls then.
 PyObject* be_inside_when_it_closes(PyObject*, PyObject* callable) {
   Py_INCREF(callable);  // for ever: threads may outlive every owner
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([callable] {
     const moored::attachment attached = moored::attach();
     {
@@ -109,13 +109,13 @@ PyObject* be_inside_when_it_closes(PyObject*, PyObject* callable) {
     go.release();
   })
       .detach();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 /// A thread that has entered once idles for ever, in the stock way with an interpreter guard.
 PyObject* idle_with_guard(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([stock] {
     const auto idle = [] {
       started.release();
@@ -131,7 +131,7 @@ PyObject* idle_with_guard(PyObject*, PyObject* way) {
     idle();
   }).detach();
   started.acquire();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 void release_kept(void* state) {
@@ -144,7 +144,7 @@ PyObject* free_by_key(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
   pthread_key_t key{};
   if (pthread_key_create(&key, release_kept) != 0) return PyErr_NoMemory();
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([&] {
     if (!stock) {
       enter("moored", [] {});
@@ -153,7 +153,7 @@ PyObject* free_by_key(PyObject*, PyObject* way) {
     (void)PyGILState_Ensure();
     pthread_setspecific(key, PyEval_SaveThread());
   }).join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 struct frees_in_destructor {
@@ -166,7 +166,7 @@ struct frees_in_destructor {
 /// A thread that keeps a state ends when end_now() says so.
 PyObject* keep_and_wait(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
-  const moored::detachment detached;
+  const without_gil detached;
   the_idle_thread = std::thread([stock] {
     thread_local frees_in_destructor mine;
     if (stock) {
@@ -179,15 +179,15 @@ PyObject* keep_and_wait(PyObject*, PyObject* way) {
     go.acquire();
   });
   started.acquire();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* end_now(PyObject*, PyObject*) {
-  const moored::detachment detached;
+  const without_gil detached;
   go.release();
   the_idle_thread.join();
   say("joined");
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 }  // namespace

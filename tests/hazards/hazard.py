@@ -32,6 +32,8 @@ warnings.simplefilter("ignore")  # 3.12 and later warn of any fork with threads
 import hazard_threads as native
 from hazard_threads import say
 way = {way!r}
+if way == "moored":
+    native.open()  # as an extension does when it is imported
 class Late:
     '''Does something while the interpreter is finalising: when the module's globals go.'''
     def __init__(self, act):

@@ -22,6 +22,11 @@ PyObject* say_in_python(PyObject*, PyObject* line) {
   Py_RETURN_NONE;
 }
 
+PyObject* open_gate(PyObject*, PyObject*) {
+  if (!moored::open()) return nullptr;
+  Py_RETURN_NONE;
+}
+
 PyMethodDef methods[] = {
     {"ask_a_stranger", ask_a_stranger, METH_O, nullptr},
     {"be_inside_when_it_closes", be_inside_when_it_closes, METH_O, nullptr},
@@ -55,6 +60,7 @@ PyMethodDef methods[] = {
     {"lock_with_gil_held", lock_with_gil_held, METH_NOARGS, nullptr},
     {"look_then_enter", look_then_enter, METH_NOARGS, nullptr},
     {"nested", nested, METH_NOARGS, nullptr},
+    {"open", open_gate, METH_NOARGS, nullptr},
     {"patch_own_reference", patch_own_reference, METH_NOARGS, nullptr},
     {"private_fields", private_fields, METH_NOARGS, nullptr},
     {"release_elsewhere", release_elsewhere, METH_O, nullptr},
@@ -79,10 +85,5 @@ PyModuleDef definition = {
 }  // namespace
 
 PyMODINIT_FUNC PyInit_hazard_threads() {
-  PyObject* const module = PyModule_Create(&definition);
-  if (module == nullptr) return nullptr;
-  if (PyModule_AddObject(module, "has_pybind11", PyBool_FromLong(HAS_PYBIND11)) != 0 ||
-      !moored::open())
-    return nullptr;
-  return module;
+  return PyModule_Create(&definition);
 }

@@ -18,30 +18,25 @@ bool dangles() {
 
 /// A thread keeps a state and idles until the process ends, later than Python.
 PyObject* keep_until_exit(PyObject*, PyObject* way) {
-  const bool stock = is_stock(way);
+  static const bool stock = is_stock(way);
   the_interpreter = PyInterpreterState_Main();
-  const moored::detachment detached;
-  the_idle_thread = std::thread([stock] {
+  const without_gil detached;
+  the_idle_thread = std::thread([] {
     enter(stock ? "hoarded" : "moored", [] { the_kept = PyThreadState_Get(); });
     started.release();
     go.acquire();
     if (!stock) enter("moored", [] {});
   });
   started.acquire();
-  if (stock) {
-    std::atexit([] {
+  std::atexit([] {
+    if (stock) {
       say(dangles() ? "after Py_FinalizeEx the pointer dangles"
                     : "after Py_FinalizeEx the state is still there");
-      go.release();
-      the_idle_thread.join();
-    });
-  } else {
-    std::atexit([] {
-      go.release();
-      the_idle_thread.join();
-    });
-  }
-  Py_RETURN_NONE;
+    }
+    go.release();
+    the_idle_thread.join();
+  });
+  return detached.none();
 }
 
 PyObject* kept_state_dangles(PyObject*, PyObject*) {
@@ -53,7 +48,7 @@ PyObject* delete_state_of_ended_thread(PyObject*, PyObject* way) {
   PyThreadState* its = nullptr;
   const bool stock = is_stock(way);
   {
-    const moored::detachment detached;
+    const without_gil detached;
     std::thread([&] {
       const PyGILState_STATE token = PyGILState_Ensure();
       its = PyThreadState_Get();
@@ -81,7 +76,7 @@ PyObject* delete_state_of_ended_thread(PyObject*, PyObject* way) {
 PyObject* use_state_made_elsewhere(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
   PyThreadState* const made = stock ? PyThreadState_New(PyInterpreterState_Main()) : nullptr;
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([&] {
     const auto look = [] {
       say(knows_this_thread() ? "PyGILState knows the state" : "PyGILState does not know it");
@@ -97,12 +92,12 @@ PyObject* use_state_made_elsewhere(PyObject*, PyObject* way) {
     PyThreadState_Clear(made);
     PyThreadState_DeleteCurrent();
   }).join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* release_elsewhere(PyObject*, PyObject* way) {
   const bool stock = is_stock(way);
-  const moored::detachment detached;
+  const without_gil detached;
   if (stock) {
     PyGILState_STATE token{};
     std::thread([&] {
@@ -110,7 +105,7 @@ PyObject* release_elsewhere(PyObject*, PyObject* way) {
       (void)PyEval_SaveThread();
     }).join();
     std::thread([&] { PyGILState_Release(token); }).join();
-    Py_RETURN_NONE;
+    return detached.none();
   }
   std::thread([] {
     try {
@@ -121,7 +116,7 @@ PyObject* release_elsewhere(PyObject*, PyObject* way) {
     say(PyGILState_Check() == 0 ? "an exception ends the attachment on its thread" : "attached");
     enter("moored", [] { say("enters again"); });
   }).join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 /// With the GIL held by this thread, a thread that has no state is asked whether it is attached.
@@ -154,7 +149,7 @@ PyObject* have_a_subinterpreter(PyObject*, PyObject*) {
 /// leave_an_error(way): two visits; the first one leaves an exception set.
 PyObject* leave_an_error(PyObject*, PyObject* way) {
   const char* const name = PyUnicode_AsUTF8(way);
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread([name] {
     enter(name, [] { PyErr_SetString(PyExc_ValueError, "by the test"); });
     enter(name, [] {
@@ -163,7 +158,7 @@ PyObject* leave_an_error(PyObject*, PyObject* way) {
       PyErr_Clear();
     });
   }).join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 PyObject* in_main_interpreter(PyObject*, PyObject*) {
@@ -173,7 +168,7 @@ PyObject* in_main_interpreter(PyObject*, PyObject*) {
 /// Two living threads use one state, each in turn, the second one calls.
 PyObject* call_on_second_user(PyObject*, PyObject* callable) {
   PyThreadState* const shared = PyThreadState_New(PyInterpreterState_Main());
-  const moored::detachment detached;
+  const without_gil detached;
   std::thread first([&] {
     PyEval_RestoreThread(shared);
     (void)PyEval_SaveThread();
@@ -188,7 +183,7 @@ PyObject* call_on_second_user(PyObject*, PyObject* callable) {
   }).join();
   go.release();
   first.join();
-  Py_RETURN_NONE;
+  return detached.none();
 }
 
 }  // namespace

@@ -47,6 +47,20 @@ void call(PyObject* callable) {
   Py_XDECREF(result);
 }
 
+/// Lets go of the GIL for a scope; a function that ends in it returns none().
+class without_gil {
+ public:
+  without_gil() = default;
+  ~without_gil() { PyEval_RestoreThread(state_); }
+  without_gil(const without_gil&) = delete;
+  without_gil& operator=(const without_gil&) = delete;
+  [[nodiscard]] PyObject* none() const noexcept { return none_; }
+
+ private:
+  PyObject* none_ = Py_NewRef(Py_None);  // while the GIL is held
+  PyThreadState* state_ = PyEval_SaveThread();
+};
+
 void enter_and_leave_again() {
   const PyGILState_STATE token = PyGILState_Ensure();
   PyGILState_Release(token);
@@ -54,19 +68,19 @@ void enter_and_leave_again() {
 
 /// Enters Python and runs `inside` there, or says that it was refused. The ways: "stock" by a
 /// temporary state, "hoarded" by one that is kept and never freed, "pybind11", "moored", "fresh" by
-/// moored's temporary state, "both" by pybind11 inside moored.
+/// moored's temporary state, "both" by pybind11, after a visit by moored.
 template <class Inside>
 void enter(std::string_view way, Inside inside) {
   if (way == "moored" || way == "fresh" || way == "both") {
     const auto how = way == "fresh" ? moored::strategy::temporary : moored::strategy::kept;
-    const moored::attachment attached = moored::try_attach(how);
+    moored::attachment attached = moored::try_attach(how);
     if (!attached) {
       say(std::string("refused: ") + moored::describe(attached.why()));
       return;
     }
 #if HAS_PYBIND11
     if (way == "both") {
-      const moored::detachment detached;
+      attached.end();
       const pybind11::gil_scoped_acquire acquired;
       inside();
       return;
