@@ -138,7 +138,14 @@ def run_tests(wanted: list[str] | None) -> list[str]:
         try:
             workspace.prepare("develop" if default else "test")
             workspace.run(
-                *(workspace.python, "-m", "pytest", "-p", "no:cacheprovider", "tests/hazards"),
+                *(
+                    workspace.python,
+                    "-m",
+                    "pytest",
+                    "-p",
+                    "no:cacheprovider",
+                    "tests/hazards/test_hazards.py",
+                ),
                 limit=600,
                 MOORED_HAZARDS=str(RECORDS),
             )

@@ -58,10 +58,15 @@ PyObject* cache_hits(PyObject*, PyObject*) {
   return PyLong_FromUnsignedLongLong(moored::count_chunks().hits);
 }
 
+// A template, so that a field which this version does not have is no error.
 template <class State>
 std::string fields_of(const State*) {
-  std::string text = "gilstate_counter is at byte " +
-                     std::to_string(offsetof(State, gilstate_counter)) + " of PyThreadState";
+  std::string text = "gilstate_counter ";
+  if constexpr (requires(State state) { state.gilstate_counter; }) {
+    text += "is at byte " + std::to_string(offsetof(State, gilstate_counter));
+  } else {
+    text += "does not exist";
+  }
   if constexpr (requires(State state) { state._status; }) return text + ", _status exists";
   return text + ", _status does not exist";
 }

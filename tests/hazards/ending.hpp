@@ -190,4 +190,29 @@ PyObject* end_now(PyObject*, PyObject*) {
   return detached.none();
 }
 
+/// A thread that keeps a state ends while this thread joins it, with the GIL held.
+PyObject* join_with_gil_held(PyObject*, PyObject* way) {
+  const bool stock = is_stock(way);
+  std::thread thread([stock] {
+    thread_local frees_in_destructor mine;
+    const PyGILState_STATE token = PyGILState_Ensure();
+    if (stock) {
+      mine.state = PyEval_SaveThread();
+    } else {
+      moored::keep_thread();  // as in a callback of code that knows nothing of moored
+      PyGILState_Release(token);
+    }
+    started.release();
+    go.acquire();
+  });
+  {
+    const without_gil detached;
+    started.acquire();
+  }
+  go.release();
+  thread.join();
+  say("joined");
+  Py_RETURN_NONE;
+}
+
 }  // namespace

@@ -53,6 +53,7 @@ PyMethodDef methods[] = {
     {"idle_with_guard", idle_with_guard, METH_O, nullptr},
     {"in_main_interpreter", in_main_interpreter, METH_NOARGS, nullptr},
     {"install", install, METH_NOARGS, nullptr},
+    {"join_with_gil_held", join_with_gil_held, METH_O, nullptr},
     {"keep_and_wait", keep_and_wait, METH_O, nullptr},
     {"keep_until_exit", keep_until_exit, METH_O, nullptr},
     {"kept_state_dangles", kept_state_dangles, METH_NOARGS, nullptr},

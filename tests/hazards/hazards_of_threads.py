@@ -54,6 +54,16 @@ HAZARDS = [
         },
     ),
     Hazard(
+        "14",
+        "thread-joined-with-the-gil",
+        "The end of a thread that waits for the GIL deadlocks with one who joins it with the GIL "
+        "held",
+        stock="native.join_with_gil_held('stock')",
+        moored="native.join_with_gil_held('moored')",
+        must_show="joined",
+        stock_shows="hangs",
+    ),
+    Hazard(
         "15",
         "threads-that-come-and-go",
         "Kept states grow without bound when the end of their threads is missed",
@@ -125,9 +135,9 @@ HAZARDS = [
         stock="native.lock_with_gil_held()",
         moored="""
             native.call_moored_with_gil_held()
-            say("all of moored can be called while threads wait for the GIL in try_attach")
+            say("moored's calls return while threads wait for the GIL in try_attach")
         """,
-        must_show="all of moored can be called while threads wait for the GIL in try_attach",
+        must_show="moored's calls return while threads wait for the GIL in try_attach",
         stock_shows="hangs",
         evidence=("pybind/pybind11#4877", "pola-rs/polars#24448"),
     ),
