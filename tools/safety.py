@@ -24,7 +24,7 @@ Each hazard is a test in [tests/hazards](../tests/hazards). It runs two scripts 
 their own: one meets the hazard as extensions do without moored (stock), one with it. The table
 shows what the scripts said and how their processes ended; where nothing is said of the end, it was
 exit code 0. `make safety` runs the tests with every Python found and makes this page again; nothing
-in it is written by hand. Numbers go by the list of hazards that moored was designed against.
+in it is written by hand.
 
 """
 HEAD = ["hazard", "versions", "stock behaviour seen", "moored's behaviour seen"]
