@@ -161,15 +161,13 @@ struct visit {
   bool counted_in;       ///< At the gate of the main interpreter.
 };
 
-/// Shows PyGILState the state again that it saw before. The thread is detached.
-inline void leave_state(const visit& of) noexcept {
-  cpython::gilstate_slot::unbind_and_detach(of.state);
-  cpython::gilstate_slot::show(of.shown);
-  if (!cpython::gilstate_slot::goes_by_attaching || of.shown == nullptr || of.outer != nullptr)
-    return;
-  const passage through;  // of the main interpreter, whose state it is
+/// Shows PyGILState the state again that it saw before. Not attached.
+inline void show_again(PyThreadState* shown) noexcept {
+  cpython::gilstate_slot::show(shown);
+  if (!cpython::gilstate_slot::goes_by_attaching || shown == nullptr) return;
+  const passage through;  // of the main interpreter, whose state it is, or which outlives it
   if (!through) return;
-  cpython::restore(of.shown);
+  cpython::restore(shown);
   PyEval_SaveThread();
 }
 
@@ -215,7 +213,7 @@ class travels {
     PyThreadState_Clear(one.state);
     one.in->release(one.state);
     PyThreadState_DeleteCurrent();
-    cpython::gilstate_slot::show(shown);
+    show_again(shown);
     one.in->leave();
   }
 
@@ -273,7 +271,11 @@ inline void end_visit(thread_record& me) noexcept {
   const visit of = std::move(this_threads_travels.visits.back());
   this_threads_travels.visits.pop_back();
   me.abroad = !this_threads_travels.visits.empty();
-  leave_state(of);
+  cpython::gilstate_slot::unbind_and_detach(of.state);
+  if (of.outer == nullptr)
+    show_again(of.shown);
+  else
+    cpython::gilstate_slot::show(of.shown);
   of.where->leave();
   if (of.outer != nullptr) cpython::restore(of.outer);
   if (!of.counted_in) return;
