@@ -132,6 +132,7 @@ inline void attachment::undo_attach() const noexcept {
       }
       break;
     case undo::free_temporary:
+      if (me.kept == nullptr) cpython::drop_locals_before_last_release(detail::adoption_key);
       detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
       [[fallthrough]];
     case undo::release:

@@ -198,3 +198,17 @@ TEST(retirement, a_finaliser_that_enters_python_again_finds_the_state_alive) {
     EXPECT_EQ(states(), 1);
   });
 }
+
+TEST(keep, a_finaliser_of_a_temporary_states_local_may_enter_python) {
+  in_child([] {
+    const python interpreter;
+    static std::atomic<int> finalised{0};
+    run(farewell_source([] { as_another_binding([] { ++finalised; }); }).c_str());
+    on_foreign_thread([] {
+      const moored::attachment attached = moored::attach(moored::strategy::temporary);
+      run("here.farewell = Farewell()");
+    });
+    EXPECT_EQ(finalised, 1);
+    EXPECT_EQ(states(), 1);
+  });
+}

@@ -49,15 +49,17 @@ PyObject* idle_until(PyObject*, PyObject* argument) {
 /// Starts a thread that is inside an attachment and never leaves it; returns when it is inside.
 PyObject* get_stuck(PyObject*, PyObject*) {
   static std::binary_semaphore is_inside{0};
-  const moored::detachment detached;
-  std::thread([] {
-    const moored::attachment attached = moored::attach();
-    const moored::detachment waiting;
-    is_inside.release();
-    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-  }).detach();
-  is_inside.acquire();
-  return Py_NewRef(Py_None);
+  {
+    const moored::detachment detached;
+    std::thread([] {
+      const moored::attachment attached = moored::attach();
+      const moored::detachment waiting;
+      is_inside.release();
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }).detach();
+    is_inside.acquire();
+  }
+  Py_RETURN_NONE;
 }
 
 /// Runs `callable` once on a new thread, and waits for the end of that thread.

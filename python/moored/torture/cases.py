@@ -15,6 +15,7 @@ KINDS = (
     "nest",
     "call",
     "send",
+    "visit",
     "ctypes",
     "pybind11",
     "nanobind",

@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -40,6 +41,7 @@ struct sums {
   std::atomic<std::uint64_t> attempts{0};    // sends
   std::atomic<std::uint64_t> taken{0};       // events that handlers saw
   std::atomic<std::uint64_t> farewells{0};   // attaches by the user's own thread_local destructors
+  std::atomic<std::uint64_t> visits{0};      // calls in a subinterpreter
   std::atomic<std::uint64_t> overstayed{0};  // threads that stayed inside until shutdown gave up
 };
 
@@ -69,6 +71,9 @@ struct work {
 // Never destroyed: native threads live longer than static storage.
 auto& the_channels = *new std::vector<events*>;  // one a life; the last one is this life's
 auto& joined = *new std::vector<pthread_t>;
+
+std::mutex the_subinterpreters_turn;
+std::optional<moored::interpreter> the_subinterpreter;
 
 int report_fd = -1;
 pid_t reporter = 0;
@@ -168,6 +173,21 @@ class rounds {
     return came == moored::sent::closed ? refusal::closing : refusal::none;
   }
 
+  /// In the subinterpreter, if there is one that can be entered, or else in the main one.
+  refusal visit() {
+    moored::interpreter where = moored::interpreter::main();
+    {
+      const std::lock_guard lock(the_subinterpreters_turn);
+      if (the_subinterpreter) where = *the_subinterpreter;
+    }
+    const moored::attachment attached = moored::try_attach(where);
+    if (!attached) return where.is_main() ? attached.why() : refusal::none;
+    if (PyRun_SimpleString("sum(range(100))") != 0) the_sums.failures.fetch_add(1);
+    the_sums.calls.fetch_add(1);
+    if (!where.is_main()) the_sums.visits.fetch_add(1);
+    return refusal::none;
+  }
+
   /// Stays inside, without the GIL, until shutdown has given up waiting, and then wants it back.
   refusal overstay() {
     const moored::attachment attached = moored::try_attach();
@@ -196,6 +216,7 @@ refusal once(rounds& of, const std::string& kind) {
   if (kind == "nest") return of.nest();
   if (kind == "call") return of.ask();
   if (kind == "send") return of.send();
+  if (kind == "visit") return of.visit();
   if (kind == "overstay") return of.overstay();
   return of.bind();
 }
@@ -306,11 +327,12 @@ PyObject* wait_for_attaches(PyObject*, PyObject* wanted) {
   const unsigned long long number = PyLong_AsUnsignedLongLong(wanted);
   if (PyErr_Occurred()) return nullptr;
   const auto until = std::chrono::steady_clock::now() + patience;
-  const moored::detachment others_turn;
-  while (moored::count().attaches < number && std::chrono::steady_clock::now() < until) {
-    std::this_thread::sleep_for(100us);
+  {
+    const moored::detachment others_turn;
+    while (moored::count().attaches < number && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(100us);
   }
-  return Py_NewRef(Py_None);
+  Py_RETURN_NONE;
 }
 
 /// Makes a subinterpreter, works in it, and ends it. Gives false where there is none of this kind.
@@ -335,13 +357,25 @@ PyObject* visit_subinterpreter(PyObject*, PyObject* own_gil) {
     PyErr_SetString(PyExc_RuntimeError, "a subinterpreter could not be made");
     return nullptr;
   }
+  const auto set_subinterpreter = [](std::optional<moored::interpreter> to) {
+    const std::lock_guard lock(the_subinterpreters_turn);
+    the_subinterpreter = std::move(to);
+  };
+  set_subinterpreter(moored::interpreter::current());
   const int failed = PyRun_SimpleString(
       "import threading\n"
       "assert sum(range(1000)) == 499500\n"
       "own = threading.local()\n"
       "own.value = [own]\n");
-  Py_EndInterpreter(other);
+  {
+    const moored::detachment others_turn;
+    const std::uint64_t before = the_sums.visits;
+    for (int looks = 0; looks < 100 && the_sums.visits < before + 20; ++looks)
+      std::this_thread::sleep_for(100us);
+  }
+  Py_EndInterpreter(other);  // while native threads visit it
   PyThreadState_Swap(mine);
+  set_subinterpreter(std::nullopt);
   return PyBool_FromLong(failed == 0);
 }
 
@@ -417,6 +451,7 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
       {"refusals", mine.refusals},
       {"failures", mine.failures},
       {"farewells", mine.farewells},
+      {"visits", mine.visits},
       {"overstayed", mine.overstayed},
       {"attempts", attempts},
       {"taken", mine.taken},
