@@ -112,7 +112,8 @@ def _summary(first: int, outcomes: list[Outcome]) -> None:
         sums.update(outcome.report)
     print(
         f"{len(outcomes)} cases from seed {first}: {failed or 'none'} failed; "
-        f"{sums['calls']:,} calls, {sums['visits']:,} in subinterpreters, {sums['refusals']:,} refusals, {sums['made']:,} states, "
+        f"{sums['calls']:,} calls, {sums['visits']:,} in subinterpreters, "
+        f"{sums['refusals']:,} refusals, {sums['made']:,} states, "
         f"{sums['sent']:,} events, {sums['overdue']:,} given up"
     )
 
