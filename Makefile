@@ -4,7 +4,7 @@ VENV := .venv/bin
 CPP := $(shell git ls-files '*.cpp' '*.hpp' '*.c' '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test suites demo lint format sid interpreters clean
+.PHONY: help setup build test safety suites demo lint format sid interpreters clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: setup ## Make .venv with moored and everything for development in it
 
 test: setup ## Run all tests with every Python found; ONLY=3.12 takes just that one
 	@$(PYTHON) tools/test.py $(if $(ONLY),--only $(ONLY))
+
+safety: setup ## Run the hazard tests with every Python found, and write docs/safety.md from them
+	@$(PYTHON) tools/safety.py --run $(if $(ONLY),--only $(ONLY))
 
 suites: setup ## Run the interpreters' own thread tests, stock and under moored run, and compare (slow)
 	@$(PYTHON) tools/suites.py $(if $(ONLY),--only $(ONLY))

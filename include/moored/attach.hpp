@@ -12,6 +12,7 @@
 #include "adopted_state.hpp"
 #include "guest_state.hpp"
 #include "kept_state.hpp"
+#include "subinterpreter.hpp"
 
 namespace moored::inline v0 {
 
@@ -90,6 +91,7 @@ class [[nodiscard]] attachment {
  private:
   friend attachment try_attach(strategy) noexcept;
   friend attachment attach_slowly(strategy) noexcept;
+  friend attachment try_attach(const interpreter&) noexcept;
 
   enum class undo : std::uint8_t {
     nothing,         // nested: somebody further out is attached
@@ -97,6 +99,7 @@ class [[nodiscard]] attachment {
     release,         // PyGILState_Release: somebody else's state, or a temporary one
     free_temporary,  // the same, and count it
     stop_being_guest,
+    end_visit,  // to a subinterpreter; that knows whether it was counted in
   };
 
   explicit attachment(refusal why) noexcept : why_(why) {}
@@ -137,6 +140,8 @@ inline void attachment::undo_attach() const noexcept {
     case undo::stop_being_guest:
       detail::stop_being_guest(me);
       break;
+    case undo::end_visit:
+      return detail::end_visit(me);
   }
   if (!counted_in_) return;
   me.inside = false;
@@ -174,6 +179,10 @@ namespace detail {
   };
   if (me.lending) return refuse(refusal::not_idle);
   if (me.is_attached()) return {undo::nothing, false};
+  if (me.abroad) {
+    detail::resume_visit();
+    return {undo::save, false};
+  }
 
   // Within a detachment the thread is counted in already, and shutdown is waiting for it.
   const bool counts_in = !me.inside;
@@ -226,9 +235,10 @@ namespace detail {
   return {undo::free_temporary, counts_in, *token};
 }
 
-/// Attaches the calling thread to the main interpreter. The result tests false when that is not
-/// possible: no interpreter, one that is shutting down, or no memory for a thread state (up
-/// to 3.14; on 3.15 CPython ends the process for that). Any thread, with or without the GIL.
+/// Attaches the calling thread to the main interpreter, or, within an attachment to a
+/// subinterpreter, to that. The result tests false when that is not possible: no interpreter, one
+/// that is shutting down, or no memory for a thread state (up to 3.14; on 3.15 CPython ends the
+/// process for that). Any thread, with or without the GIL.
 ///
 /// On a thread that is attached already, by whomever, this does nothing and costs a few ns. Waits
 /// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.
@@ -248,6 +258,20 @@ inline attachment try_attach(strategy how = strategy::kept) noexcept {
     }
   }
   return attach_slowly(how);
+}
+
+/// Attaches the calling thread to one interpreter, by a state that it keeps there. Any thread.
+///
+/// On a thread that is attached to another interpreter, that one is left for as long. Refused when
+/// the interpreter, or the main one, is shutting down; when the thread is ending; and on a side or
+/// borrowed state.
+inline attachment try_attach(const interpreter& where) noexcept {
+  if (where.is_main()) return try_attach();
+  if (detail::is_visiting(*where.sub_)) return {attachment::undo::nothing, false};
+  const refusal why = detail::visit_subinterpreter(detail::this_thread, where.sub_);
+  if (why == refusal::none) return {attachment::undo::end_visit, false};
+  detail::the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
+  return attachment(why);
 }
 
 /// As try_attach, but throws interpreter_closed where that tests false.

@@ -279,6 +279,8 @@ class stack_protection {
 /// that binding away, by public calls alone.
 class gilstate_slot {
  public:
+  /// What is shown is the state that was attached last, and cannot be chosen.
+  static constexpr bool goes_by_attaching = PY_VERSION_HEX >= 0x030F0000;
 #if PY_VERSION_HEX >= 0x030F0000
   [[nodiscard]] static bool find() noexcept {
     return true;

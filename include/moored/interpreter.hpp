@@ -224,6 +224,7 @@ struct thread_record {
   bool letting_go = false;         ///< The kept state ends with the outermost attachment.
   bool lending = false;            ///< Its own state is for others to borrow.
   bool retired = false;            ///< This thread is ending; nothing is kept for it any more.
+  bool abroad = false;             ///< Counted in at a subinterpreter's gate as well.
   bool stale = false;              ///< CPython still shows this thread a state of an earlier life.
 
   [[nodiscard]] bool is_attached() const noexcept {

@@ -10,4 +10,5 @@
 #include "interpreter.hpp"  // the closing gate, and what is counted
 #include "kept_state.hpp"   // a thread state that stays with its thread
 #include "promise.hpp"      // futures completed by native threads, without the GIL
-#include "version.hpp"      // the version number
+#include "subinterpreter.hpp"  // which interpreter a thread enters
+#include "version.hpp"         // the version number

@@ -135,8 +135,12 @@ def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
         # Shutdown is to give up; and a second life would find the threads of the first inside.
         workers = case.workers
         if minor < 14:
-            # CPython unwinds who comes too late, which a destructor does not survive.
-            workers = tuple(replace(worker, farewell="none") for worker in workers)
+            # CPython unwinds who comes too late, which a destructor of somebody else's does not
+            # survive: neither a thread_local's nor those of pybind11 and nanobind.
+            workers = tuple(
+                replace(worker, farewell="none", kind=_but_for(worker.kind, "ctypes"))
+                for worker in workers
+            )
         return replace(case, workers=workers, bound_ms=dice.choice((1, 50)), lives=1)
     return case
 
@@ -151,6 +155,10 @@ def _draw_worker(dice: random.Random, kinds: Sequence[str]) -> Worker:
     # Who may wait in send() for a consumer that is gone is woken by the channel's end.
     comes_back = dice.random() < 0.2 and not (joined and calls == 0)
     return Worker(kind, threads, calls, joined, comes_back, dice.choice(("none", "first", "last")))
+
+
+def _but_for(kind: str, plain: str) -> str:
+    return plain if kind in BINDINGS else kind
 
 
 def _worker_words(worker: Worker) -> str:

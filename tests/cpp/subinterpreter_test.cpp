@@ -1,0 +1,338 @@
+// Foreign threads in subinterpreters: which one they enter, what they keep there, and its end.
+#include "child.hpp"
+
+#include <atomic>
+#include <latch>
+#include <optional>
+
+namespace {
+
+using moored::interpreter;
+using moored_test::in_child;
+using moored_test::on_foreign_thread;
+using moored_test::python;
+using moored_test::value_of;
+
+/// A subinterpreter for a scope; the thread that makes it is attached to the one before again.
+class subinterpreter {
+ public:
+  explicit subinterpreter(bool own_gil = false) : outer_(PyThreadState_Get()) {
+    if (own_gil) {
+#if PY_VERSION_HEX >= 0x030C0000
+      PyInterpreterConfig config{};
+      config.check_multi_interp_extensions = 1;
+      config.allow_threads = 1;
+      config.gil = PyInterpreterConfig_OWN_GIL;
+      EXPECT_FALSE(PyStatus_Exception(Py_NewInterpreterFromConfig(&state_, &config)));
+#endif
+    } else {
+      state_ = Py_NewInterpreter();
+    }
+    found_.emplace(interpreter::current());
+    PyRun_SimpleString("visits = 0");
+    PyThreadState_Swap(outer_);
+  }
+  ~subinterpreter() {
+    if (state_ != nullptr) end();
+  }
+  subinterpreter(const subinterpreter&) = delete;
+  subinterpreter& operator=(const subinterpreter&) = delete;
+
+  void end() {
+    PyThreadState_Swap(state_);
+    Py_EndInterpreter(state_);
+    PyThreadState_Swap(outer_);
+    state_ = nullptr;
+  }
+  [[nodiscard]] const interpreter& it() const {
+    return *found_;
+  }
+  [[nodiscard]] long ask(const char* expression) {
+    PyThreadState_Swap(state_);
+    const long value = value_of(expression);
+    PyThreadState_Swap(outer_);
+    return value;
+  }
+
+ private:
+  PyThreadState* outer_;
+  PyThreadState* state_ = nullptr;
+  std::optional<interpreter> found_;
+};
+
+std::vector<bool> kinds() {
+  return PY_VERSION_HEX >= 0x030C0000 ? std::vector{false, true} : std::vector{false};
+}
+
+class subinterpreters : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(with, subinterpreters, testing::ValuesIn(kinds()),
+                         [](const auto& own_gil) {
+                           return own_gil.param ? "own_gil" : "shared_gil";
+                         });
+
+void visit(const interpreter& where) {
+  const moored::attachment attached = moored::try_attach(where);
+  ASSERT_TRUE(attached);
+  moored_test::run("visits += 1");
+}
+
+TEST_P(subinterpreters, a_foreign_thread_runs_in_the_one_it_names_with_one_state) {
+  in_child([] {
+    const python main;
+    moored::open();
+    moored_test::run("visits = 0");
+    subinterpreter one(GetParam());
+    subinterpreter other(GetParam());
+    on_foreign_thread([&] {
+      for (int i = 0; i < 100; ++i) {
+        visit(one.it());
+        visit(other.it());
+        visit(other.it());
+        visit(interpreter::main());
+      }
+      EXPECT_EQ(moored::count().states_kept, 3U);
+    });
+    EXPECT_EQ(one.ask("visits"), 100);
+    EXPECT_EQ(other.ask("visits"), 200);
+    EXPECT_EQ(value_of("visits"), 100);
+    EXPECT_EQ(moored::count().states_made, 3U);
+    EXPECT_EQ(moored::count().states_freed, 3U);
+  });
+}
+
+TEST_P(subinterpreters, locals_stay_between_visits) {
+  in_child([] {
+    const python main;
+    subinterpreter one(GetParam());
+    on_foreign_thread([&] {
+      for (int i = 1; i <= 3; ++i) {
+        const moored::attachment attached = moored::try_attach(one.it());
+        if (i == 1) moored_test::run(moored_test::visits_source);
+        EXPECT_EQ(value_of("visit()"), i);
+      }
+    });
+  });
+}
+
+TEST_P(subinterpreters, another_bindings_nested_ensure_stays_in_it) {
+  in_child([] {
+    const python main;
+    moored_test::run("visits = 0");
+    subinterpreter one(GetParam());
+    for (const bool knows_main : {false, true}) {
+      on_foreign_thread([&] {
+        if (knows_main) visit(interpreter::main());
+        for (int i = 0; i < 3; ++i) {
+          const moored::attachment attached = moored::try_attach(one.it());
+          moored_test::as_another_binding([] { moored_test::run("visits += 1"); });
+          {
+            const moored::detachment others_turn;
+            moored_test::as_another_binding([] { moored_test::run("visits += 1"); });
+            const moored::attachment again = moored::try_attach();
+            moored_test::run("visits += 1");
+          }
+          const moored::attachment nested = moored::try_attach(one.it());
+          moored_test::run("visits += 1");
+        }
+      });
+    }
+    EXPECT_EQ(one.ask("visits"), 24);
+    EXPECT_EQ(value_of("visits"), 1);
+  });
+}
+
+TEST_P(subinterpreters, after_a_visit_another_binding_finds_the_main_one) {
+  in_child([] {
+    const python main;
+    moored_test::run("visits = 0");
+    subinterpreter one(GetParam());
+    for (const bool knows_main : {false, true}) {
+      on_foreign_thread([&] {
+        if (knows_main) visit(interpreter::main());
+        visit(one.it());
+        moored_test::as_another_binding([] { moored_test::run("visits += 1"); });
+        if (knows_main) visit(interpreter::main());
+      });
+    }
+    EXPECT_EQ(value_of("visits"), 4);
+    EXPECT_EQ(one.ask("visits"), 2);
+    EXPECT_EQ(moored_test::states(), 1);
+  });
+}
+
+TEST_P(subinterpreters, a_visit_within_another_returns_to_it) {
+  in_child([] {
+    const python main;
+    moored_test::run("visits = 0");
+    subinterpreter one(GetParam());
+    subinterpreter other(GetParam());
+    on_foreign_thread([&] {
+      const moored::attachment home = moored::attach();
+      {
+        const moored::attachment there = moored::try_attach(one.it());
+        {
+          const moored::attachment further = moored::try_attach(other.it());
+          moored_test::run("visits += 1");
+        }
+        moored_test::run("visits += 10");
+      }
+      moored_test::run("visits += 100");
+    });
+    EXPECT_EQ(other.ask("visits"), 1);
+    EXPECT_EQ(one.ask("visits"), 10);
+    EXPECT_EQ(value_of("visits"), 100);
+  });
+}
+
+TEST_P(subinterpreters, its_end_closes_its_own_gate_only) {
+  in_child([] {
+    const python main;
+    moored_test::run("visits = 0");
+    subinterpreter one(GetParam());
+    const interpreter gone = one.it();
+    std::binary_semaphore visited{0};
+    std::binary_semaphore ended{0};
+    std::thread thread([&] {
+      visit(gone);
+      visited.release();
+      ended.acquire();
+      const moored::attachment refused = moored::try_attach(gone);
+      EXPECT_EQ(refused.why(), moored::refusal::closing);
+      visit(interpreter::main());
+      moored_test::as_another_binding([] {});
+    });
+    {
+      const moored::detachment others_turn;
+      visited.acquire();
+    }
+    one.end();  // CPython ends no interpreter in which a thread has a state
+    ended.release();
+    {
+      const moored::detachment others_turn;
+      thread.join();
+    }
+    EXPECT_EQ(value_of("visits"), 1);
+    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::count().states_made, moored::count().states_freed);
+  });
+}
+
+TEST_P(subinterpreters, its_end_waits_for_who_is_inside) {
+  in_child([] {
+    const python main;
+    subinterpreter one(GetParam());
+    const interpreter where = one.it();
+    std::binary_semaphore is_inside{0};
+    std::atomic<bool> left{false};
+    std::thread thread([&] {
+      const moored::attachment attached = moored::try_attach(where);
+      is_inside.release();
+      {
+        const moored::detachment others_turn;
+        // Refused from the moment that the end has begun, so this sees it begin.
+        std::thread([&] {
+          while (moored::try_attach(where)) std::this_thread::yield();
+        }).join();
+      }
+      moored_test::run("visits += 1");
+      left = true;
+    });
+    {
+      const moored::detachment others_turn;
+      is_inside.acquire();
+    }
+    one.end();
+    EXPECT_TRUE(left);
+    const moored::detachment others_turn;
+    thread.join();
+  });
+}
+
+TEST_P(subinterpreters, the_end_of_the_main_one_refuses_them_all) {
+  in_child([] {
+    std::optional<interpreter> kept;
+    std::thread thread;
+    std::binary_semaphore visited{0};
+    std::binary_semaphore ended{0};
+    {
+      const python main;
+      subinterpreter one(GetParam());
+      kept = one.it();
+      thread = std::thread([&] {
+        visit(*kept);
+        visited.release();
+        ended.acquire();
+        EXPECT_FALSE(moored::try_attach(*kept));
+      });
+      const moored::detachment others_turn;
+      visited.acquire();
+    }
+    ended.release();
+    thread.join();
+  });
+}
+
+TEST_P(subinterpreters, many_threads_come_and_go_while_they_end) {
+  in_child([] {
+    const python main;
+    for (int round = 0; round < 5; ++round) {
+      subinterpreter one(GetParam());
+      const interpreter where = one.it();
+      std::atomic<int> calls{0};
+      std::vector<std::thread> threads;
+      for (int i = 0; i < 8; ++i) {
+        threads.emplace_back([&calls, where, i] {
+          for (;;) {
+            const moored::attachment attached = moored::try_attach(where);
+            if (!attached) return;
+            moored_test::run("visits += 1");
+            ++calls;
+            if (i % 2 == 0) moored::release_thread();
+          }
+        });
+      }
+      {
+        const moored::detachment others_turn;
+        while (calls < 50) std::this_thread::yield();
+      }
+      one.end();
+      const moored::detachment others_turn;
+      for (std::thread& thread : threads) thread.join();
+    }
+    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::count().overdue, 0U);
+  });
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+/// Returns when the other interpreter is here too. Keeps its GIL meanwhile.
+PyObject* meet(PyObject*, PyObject*) {
+  static std::latch both{2};
+  both.arrive_and_wait();
+  Py_RETURN_NONE;
+}
+
+TEST(own_gil, native_threads_are_inside_two_interpreters_at_once) {
+  in_child([] {
+    const python main;
+    subinterpreter one(true);
+    subinterpreter other(true);
+    const auto go = [](const interpreter& where) {
+      const moored::attachment attached = moored::try_attach(where);
+      static PyMethodDef method = {"meet", meet, METH_NOARGS, nullptr};
+      PyObject* const function = PyCFunction_New(&method, nullptr);
+      PyObject* const done = PyObject_CallNoArgs(function);
+      EXPECT_NE(done, nullptr);
+      Py_XDECREF(done);
+      Py_DECREF(function);
+    };
+    const moored::detachment others_turn;
+    std::thread first([&] { go(one.it()); });
+    std::thread second([&] { go(other.it()); });
+    first.join();
+    second.join();
+  });
+}
+#endif
+
+}  // namespace
