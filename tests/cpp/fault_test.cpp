@@ -616,6 +616,72 @@ TEST(fault, who_looks_after_an_interrupt_needs_no_memory) {
   });
 }
 
+// ---- subinterpreters ----
+
+/// A subinterpreter for a scope; the thread that makes it is attached to the one before again.
+class subinterpreter {
+ public:
+  explicit subinterpreter(std::optional<moored::interpreter>& found)
+      : outer_(PyThreadState_Get()), state_(Py_NewInterpreter()) {
+    found.emplace(moored::interpreter::current());
+    PyThreadState_Swap(outer_);
+  }
+  ~subinterpreter() {
+    PyThreadState_Swap(state_);
+    Py_EndInterpreter(state_);
+    PyThreadState_Swap(outer_);
+  }
+  subinterpreter(const subinterpreter&) = delete;
+  subinterpreter& operator=(const subinterpreter&) = delete;
+
+ private:
+  PyThreadState* outer_;
+  PyThreadState* state_;
+};
+
+TEST(fault, a_thread_without_memory_for_a_state_in_a_subinterpreter_is_refused_and_leaves_none) {
+  in_child([] {
+    const short_python interpreter;
+    std::optional<moored::interpreter> found;
+    const subinterpreter other(found);
+    const auto tries = [&](const auto& is_short) {
+      on_foreign_thread([&] {
+        refusal why = refusal::none;
+        is_short([&] { why = moored::try_attach(*found).why(); });
+        EXPECT_TRUE(why == refusal::none || why == refusal::no_memory);
+      });
+      EXPECT_EQ(moored::count().states_kept, 0U);
+    };
+    with_each_native_allocation_failing(tries);
+    with_each_python_allocation_failing(tries);
+    EXPECT_GE(moored::count().refusals, 2U);
+    EXPECT_EQ(moored::count().states_made, moored::count().states_freed);
+  });
+}
+
+TEST(fault, a_subinterpreter_without_a_thread_or_memory_is_an_error) {
+  in_child([] {
+    const python interpreter;
+    PyThreadState* const outer = PyThreadState_Get();
+    PyThreadState* const inner = Py_NewInterpreter();
+    the_faults.pthread_create.arm(EAGAIN, 1);
+    EXPECT_THROW((void)moored::interpreter::current(), std::runtime_error);
+    the_faults.pthread_create.disarm();
+    EXPECT_EQ(PyErr_Occurred(), nullptr);
+    with_each_native_allocation_failing([](const auto& is_short) {
+      is_short([] {
+        try {
+          (void)moored::interpreter::current();
+        } catch (const std::bad_alloc&) {
+        } catch (const std::runtime_error&) {
+        }
+      });
+    });
+    Py_EndInterpreter(inner);
+    PyThreadState_Swap(outer);
+  });
+}
+
 // ---- promises and calls ----
 
 using promise = moored::promise<int>;
@@ -889,7 +955,11 @@ TEST(fault, a_wait_ends_when_the_clock_jumps) {
   in_child([] {
     const python interpreter;
     channel<int> numbers;
-    std::thread usher([] { monotonic_clock::jump(std::chrono::hours(11)); });
+    the_faults.epoll_wait.arm(EINTR, 0);
+    std::thread usher([] {
+      while (the_faults.epoll_wait.calls() == 0) std::this_thread::yield();
+      monotonic_clock::jump(std::chrono::hours(11));
+    });
     EXPECT_FALSE(numbers.wait(std::chrono::hours(10)));
     usher.join();
   });

@@ -31,6 +31,9 @@ class fault {
   /// How many calls have failed since it was armed.
   [[nodiscard]] std::int64_t failed() const noexcept { return failed_; }
 
+  /// How many calls there have been since then.
+  [[nodiscard]] std::int64_t calls() const noexcept { return calls_; }
+
   /// For the call itself: true, with errno set, when it is to fail.
   [[nodiscard]] bool strikes() noexcept {
     if (from_ == for_ever) [[likely]]
