@@ -134,7 +134,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
       try {
         completions_.wait();
       } catch (const std::system_error&) {
-        completions_.close();  // it ends with what it has, and the next promise makes another
+        std::this_thread::sleep_for(second_try);  // nobody tells this thread any more: it looks
       }
       const attachment attached = try_attach();
       if (attached.why() == refusal::no_memory) {
