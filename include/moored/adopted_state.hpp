@@ -115,15 +115,17 @@ class reaper {
   /// thread-locals do at their end, entering Python by another binding included, is done on a state
   /// that PyGILState knows. They are deleted without it, which CPython allows: from 3.12 on
   /// deleting a state takes away the PyGILState binding of the thread that does it.
+  ///
+  /// Without memory for the reaper's own state they are left to Python.
   void free(adoption* batch) {
-    const PyGILState_STATE token = cpython::ensure();
-    const bool can_delete = cpython::dead_state::can_be_deleted();
+    const auto token = cpython::try_ensure();
+    const bool can_delete = token && cpython::dead_state::can_be_deleted();
     for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
       if (dead->cleared || !can_delete) continue;
       dead->released = true;
       PyThreadState_Clear(dead->state);
     }
-    PyGILState_Release(token);
+    if (token) PyGILState_Release(*token);
     while (batch != nullptr) {
       adoption* const dead = batch;
       batch = dead->next;
@@ -156,7 +158,7 @@ class reaper {
 inline constinit reaper the_reaper;
 
 /// The pthread key that holds this thread's adoption, so that its end is noticed; empty when the
-/// process has no key left.
+/// process had no key left, or no memory for it.
 ///
 /// An ending thread destroys thread_locals first, then goes through its keys in up to four rounds,
 /// and everywhere there somebody (a copy of moored in another extension, GLib) may enter Python
@@ -192,11 +194,13 @@ inline std::optional<pthread_key_t> adoption_slot() noexcept {
   static const std::optional<pthread_key_t> slot = []() -> std::optional<pthread_key_t> {
     pthread_key_t made = 0;
     if (pthread_key_create(&made, on_thread_end) != 0) return std::nullopt;
-    pthread_atfork(nullptr, nullptr, [] {
+    const int failed = pthread_atfork(nullptr, nullptr, [] {
       the_reaper.after_fork();
       if (adoption* const its = take_adoption()) its->drop();
     });
-    return made;
+    if (failed == 0) return made;
+    pthread_key_delete(made);
+    return std::nullopt;
   }();
   return slot;
 }

@@ -153,14 +153,18 @@ namespace detail {
 
 /// The first attach of a process whose gate nobody opened. It borrows protection from a guard where
 /// there is one (3.15).
-[[nodiscard]] inline bool open_from_outside() noexcept {
+[[nodiscard]] inline refusal open_from_outside() noexcept {
   const cpython::interpreter_guard guard;
-  if (!guard) return false;
-  const PyGILState_STATE token = cpython::ensure();
-  const bool opened = the_gate.open();
-  if (!opened) PyErr_Clear();
-  PyGILState_Release(token);
-  return opened;
+  if (!guard) return refusal::no_interpreter;
+  const auto token = cpython::try_ensure();
+  if (!token) return refusal::no_memory;
+  refusal why = refusal::none;
+  if (!the_gate.open()) {
+    why = PyErr_ExceptionMatches(PyExc_MemoryError) ? refusal::no_memory : refusal::no_interpreter;
+    PyErr_Clear();
+  }
+  PyGILState_Release(*token);
+  return why;
 }
 
 }  // namespace detail
@@ -189,14 +193,18 @@ namespace detail {
     if (the_gate.closing()) return refuse(refusal::closing);
     if (me.stale) return refuse(refusal::stale_thread);
     if (!the_gate.is_open(now)) {
-      if (!cpython::is_running() || !detail::open_from_outside())
-        return refuse(refusal::no_interpreter);
+      if (!cpython::is_running()) return refuse(refusal::no_interpreter);
+      const refusal why = detail::open_from_outside();
+      if (why != refusal::none) return refuse(why);
       now = the_gate.now();
     }
     if (!the_gate.enter(now)) return refuse(refusal::closing);
   }
   const auto turn_back = [&](refusal why) {
-    if (counts_in) the_gate.leave_unused();
+    if (counts_in) {
+      me.inside = false;
+      the_gate.leave_unused();
+    }
     return refuse(why);
   };
   me.inside = true;
@@ -210,26 +218,28 @@ namespace detail {
   switch (how) {
     case strategy::kept:
       if (me.retired) break;
-      detail::make_kept_state(me, now);
+      if (!detail::make_kept_state(me, now)) return turn_back(refusal::no_memory);
       return {undo::save, counts_in};
     case strategy::side:
     case strategy::borrowed: {
       const refusal why = detail::become_guest(
           me, how == strategy::side ? detail::the_side : detail::the_loan, now);
       if (why == refusal::none) return {undo::stop_being_guest, counts_in};
-      if (counts_in) me.inside = false;
       return turn_back(why);
     }
     case strategy::temporary:
       break;
   }
+  const auto token = cpython::try_ensure();
+  if (!token) return turn_back(refusal::no_memory);
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
-  return {undo::free_temporary, counts_in, cpython::ensure()};
+  return {undo::free_temporary, counts_in, *token};
 }
 
 /// Attaches the calling thread to the main interpreter, or, within an attachment to a
-/// subinterpreter, to that. The result tests false when that is not possible: no interpreter, or
-/// one that is shutting down. Any thread, with or without the GIL.
+/// subinterpreter, to that. The result tests false when that is not possible: no interpreter, one
+/// that is shutting down, or no memory for a thread state (up to 3.14; on 3.15 CPython ends the
+/// process for that). Any thread, with or without the GIL.
 ///
 /// On a thread that is attached already, by whomever, this does nothing and costs a few ns. Waits
 /// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.

@@ -66,10 +66,13 @@ class answer final : public waits_for_python {
   void python_ends() noexcept override { set(state::python_ended); }
 
   [[nodiscard]] state wait(std::chrono::nanoseconds limit) {
+    constexpr int most = 1000;  // of waits that end for nothing: the clock stands still
     std::unique_lock lock(mutex_);
     const deadline until(limit);
-    while (state_ == state::none && !until.over())
-      changed_.wait_for(lock, until.rest().value_or(std::chrono::hours(1)));
+    for (int vain = 0; vain < most && state_ == state::none && !until.over(); ++vain) {
+      const auto rest = until.rest().value_or(std::chrono::hours(1));
+      if (changed_.wait_for(lock, rest) == std::cv_status::timeout) vain = 0;
+    }
     return state_;
   }
 

@@ -3,6 +3,7 @@
 
 #include <Python.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -68,6 +69,12 @@ class channel_of final : public channel_core {
     set_handler(nullptr);
   }
   [[nodiscard]] bool converts() const noexcept { return convert_ != nullptr; }
+  void reserve(std::size_t events) {
+    const locked lock(mutex_);
+    queue_.reserve(events);
+    spare_.reserve(events);
+    reserved_ = std::max(reserved_, events);
+  }
 
  protected:
   [[nodiscard]] std::size_t queued() const noexcept override { return queue_.size(); }
@@ -92,12 +99,13 @@ class channel_of final : public channel_core {
   /// Moves at most `limit` events to `batch`, which is empty. Locked. Throws std::bad_alloc, and
   /// has then taken nothing.
   void take_into(ring<T>& batch, std::size_t limit) {
-    if (limit >= queue_.size()) {
+    if (limit >= queue_.size() && spare_.room() >= reserved_) {
       swap(batch, spare_);
       swap(batch, queue_);
     } else {
-      batch.reserve(limit);
-      while (batch.size() < limit) batch.push(queue_.pop());
+      const std::size_t count = std::min(limit, queue_.size());
+      batch.reserve(count);
+      while (batch.size() < count) batch.push(queue_.pop());
     }
     stats_.delivered += batch.size();
     made_room(batch.size());
@@ -113,6 +121,7 @@ class channel_of final : public channel_core {
 
   ring<T> queue_;
   ring<T> spare_;
+  std::size_t reserved_ = 0;  // so many events the queue always has room for
   conversion convert_;
   std::shared_ptr<const native_handler> native_;
 };
@@ -210,15 +219,14 @@ PyObject* channel_of<T>::take(std::size_t limit) {
 
 template <class T>
 std::vector<T> channel_of<T>::take_native(std::size_t limit) {
-  ring<T> batch;
-  {
-    const locked lock(mutex_);
-    if (queue_.empty()) return {};
-    take_into(batch, limit);
-  }
   std::vector<T> events;
-  events.reserve(batch.size());
-  while (!batch.empty()) events.push_back(batch.pop());
+  const locked lock(mutex_);
+  if (queue_.empty()) return events;
+  const std::size_t count = std::min(limit, queue_.size());
+  events.reserve(count);  // before anything is taken: it may throw
+  while (events.size() < count) events.push_back(queue_.pop());
+  stats_.delivered += count;
+  made_room(count);
   return events;
 }
 
@@ -229,7 +237,11 @@ bool channel_of<T>::run_batch(locked& lock, std::size_t limit) {
   PyObject* const callable = native == nullptr ? Py_NewRef(handler()) : nullptr;
   bool fine = true;
   try {
-    take_into(batch, limit);
+    try {
+      take_into(batch, limit);
+    } catch (const std::bad_alloc&) {
+      take_into(batch, queue_.size());  // all of it, for which no memory is needed
+    }
     lock.unlock();
     if (native != nullptr) {
       for (auto part = batch.front(); !part.empty(); part = batch.front()) {
@@ -294,7 +306,8 @@ class channel {
   using conversion = PyObject* (*)(T&&);
   static constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
 
-  /// Throws unsupported, std::bad_alloc, and std::system_error without descriptors.
+  /// Throws unsupported, std::bad_alloc, and std::system_error without descriptors; nothing is then
+  /// left of it.
   explicit channel(channel_options options = {},
                    conversion convert = detail::default_conversion<T>()) {
     auto core = std::make_shared<detail::channel_of<T>>(std::move(options), convert);
@@ -312,9 +325,17 @@ class channel {
 
   /// Queues it: some ten ns. On a full channel whatever `when_full` says; to wait it lets go of the
   /// GIL. Within the handler it never waits: what would wait is rejected.
+  ///
+  /// Memory, a thread or a descriptor that is not to be had stops nobody here: an event that cannot
+  /// be queued is refused and counted. Where nobody can be told of one that is queued it stays
+  /// queued, and the next sender tries again, as a blocked one does by itself.
   sent send(T value) noexcept { return core_->send(std::move(value), true); }
   /// The same, but where send() would wait it rejects.
   sent try_send(T value) noexcept { return core_->send(std::move(value), false); }
+
+  /// Takes the memory for so many events in advance: no send fails for lack of it as long as no
+  /// more are queued. Throws std::bad_alloc.
+  void reserve(std::size_t events) { core_->reserve(events); }
 
   /// Refuses from now on, and wakes everybody who waits. What was sent is still delivered.
   void close() noexcept { core_->close(); }
@@ -351,13 +372,15 @@ class channel {
 
   /// At most `limit` events, as a new list; null with an exception. Attached.
   [[nodiscard]] PyObject* take(std::size_t limit = all) { return core_->take(limit); }
+  /// Throws std::bad_alloc, and has then taken nothing.
   [[nodiscard]] std::vector<T> take_native(std::size_t limit = all) {
     return core_->take_native(limit);
   }
-  /// Waits, without the GIL, until something is queued or the channel is closed: true.
+  /// Waits, without the GIL, until something is queued or the channel is closed: true. Throws
+  /// std::system_error when the descriptors are no longer what they were.
   bool wait(std::optional<std::chrono::nanoseconds> limit = {}) {
     using waited = detail::channel_core::waited;
-    const detail::deadline until(limit);
+    detail::deadline until(limit);
     for (;;) {
       const waited came = core_->wait(until);
       if (came != waited::signal) return came == waited::ready;

@@ -25,7 +25,8 @@ struct channel_capsule {
   /// At most `limit` events, or all if negative, as a new list. Null with an exception.
   PyObject* (*take)(void* channel, std::ptrdiff_t limit);
   /// Waits, without the GIL, until there is something to take or the channel is closed: 1. 0 when
-  /// the time is over (negative: no limit), -1 with an exception when a signal handler raised.
+  /// the time is over (negative: no limit), -1 with an exception when a signal handler raised, or
+  /// the OS refused.
   int (*wait)(void* channel, std::int64_t timeout_ns);
   /// A descriptor that becomes readable when there is something to take, for an event loop. -1 with
   /// an exception.

@@ -19,6 +19,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -29,32 +30,19 @@
 
 namespace moored::inline v0::detail {
 
-/// The end of a wait: a moment, or never.
-class deadline {
- public:
-  using clock = std::chrono::steady_clock;
-  /// Nothing: never.
-  explicit deadline(std::optional<std::chrono::nanoseconds> limit) noexcept {
-    const auto now = clock::now();
-    if (limit && *limit < clock::time_point::max() - now) until_ = now + *limit;
-  }
-  [[nodiscard]] bool over() const noexcept { return clock::now() >= until_; }
-  /// What is left; nothing when there is no end.
-  [[nodiscard]] std::optional<std::chrono::nanoseconds> rest() const noexcept {
-    if (until_ == clock::time_point::max()) return std::nullopt;
-    return std::max<std::chrono::nanoseconds>(until_ - clock::now(), std::chrono::nanoseconds(0));
-  }
-
- private:
-  clock::time_point until_ = clock::time_point::max();
-};
-
 /// Who waited for so long for the GIL met a main thread that is busy.
 inline constexpr std::chrono::microseconds long_attach{500};
+/// Longer than that is a clock that has jumped.
+inline constexpr std::chrono::seconds longest_attach{1};
+/// A waiter looks again after so long, in case the OS refused to tell it.
+inline constexpr std::chrono::seconds second_look{1};
+/// A blocked sender that could tell nobody tries again after so long.
+inline constexpr std::chrono::milliseconds second_try{10};
 
 class channel_core;
 /// Enters for a channel whose interrupt main does not see for some ms; see channel_registry.hpp.
-inline void watch_over(channel_core& channel) noexcept;
+/// False when nobody can be had for it.
+[[nodiscard]] inline bool watch_over(channel_core& channel) noexcept;
 
 class channel_core : public std::enable_shared_from_this<channel_core> {
  public:
@@ -89,8 +77,8 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
   enum class waited : std::uint8_t { ready, timed_out, signal };
   /// Waits until something is queued or the channel is closed. Attached or not; lets go of the GIL
-  /// meanwhile. `signal`: look for one, then wait on.
-  [[nodiscard]] waited wait(deadline until);
+  /// meanwhile. `signal`: look for one, then wait on. Throws std::system_error when the OS refuses.
+  [[nodiscard]] waited wait(deadline& until);
 
   enum class left : std::uint8_t { nothing, something, error };
   /// Runs the handler for at most `hold`, unless somebody else is running it. Attached. `error`:
@@ -177,6 +165,8 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] left deliver_reporting(bool report);
   [[nodiscard]] left run(locked& lock, bool report);
   void stop_running(bool told) noexcept;
+  void tell_waiters() noexcept;
+  void nobody_was_told() noexcept;
   void tell_again() noexcept;
   void enter() noexcept;
   void relieve() noexcept;
@@ -313,7 +303,7 @@ inline void channel_core::do_tell(tell whom) noexcept {
     case tell::nobody:
       return;
     case tell::waiters:
-      return wakeup_.notify();
+      return tell_waiters();
     case tell::inside:
       return enter();
     case tell::relief:
@@ -332,9 +322,11 @@ inline void channel_core::enter() noexcept {
     const attachment attached = try_attach();
     const auto took = clock::now() - asked;
     locked lock(mutex_);
-    if (took > long_attach) busy_until_ = asked + 10 * took;
+    if (took > long_attach)
+      busy_until_ = asked + 10 * std::min<std::chrono::nanoseconds>(took, longest_attach);
     if (!attached) {
-      // Python is shutting down: what is queued is counted at the farewell.
+      // Python is shutting down: what is queued is counted at the farewell. Or there was no memory
+      // for a state: the next sender tries again.
       stop_running(false);
       return;
     }
@@ -377,8 +369,7 @@ inline void channel_core::interrupt() noexcept {
       pending_ = shared_from_this();
       ++stats_.interrupts;
     } else {
-      told_ = false;
-      return;
+      return nobody_was_told();
     }
   }
   if (Py_AddPendingCall(run_interrupt, this) == 0) return;
@@ -386,7 +377,7 @@ inline void channel_core::interrupt() noexcept {
   const locked lock(mutex_);
   pending_.reset();
   --stats_.interrupts;
-  if (!running_) told_ = false;
+  nobody_was_told();
 }
 
 inline int channel_core::run_interrupt(void* self) noexcept {
@@ -435,15 +426,46 @@ inline void channel_core::adapt() noexcept {
     }
   }
   if (enters) return enter();
-  if (listens) return wakeup_.notify();
-  watch_over(*this);
+  if (listens) return tell_waiters();
+  if (watch_over(*this)) return;
+  // Main still has its pending call, and the sender is not to wait for it.
+  const locked lock(mutex_);
+  nobody_was_told();
+}
+
+inline void channel_core::tell_waiters() noexcept {
+  if (wakeup_.notify()) [[likely]]
+    return;
+  const locked lock(mutex_);
+  --stats_.wakes;
+  nobody_was_told();
+}
+
+/// The next sender tries again, and so do those who wait for room. Locked.
+inline void channel_core::nobody_was_told() noexcept {
+  if (running_) return;
+  told_ = false;
+  if (blocked_ != 0) room_.notify_all();
 }
 
 inline bool channel_core::wait_for_room(locked& lock) noexcept {
   if (running_ && runner_ == std::this_thread::get_id()) return false;  // it would wait for itself
   ++stats_.waits;
   ++blocked_;
-  room_.wait(lock, [this] { return closed_ || queued() < options_.capacity; });
+  const auto full = [this] { return !closed_ && queued() >= options_.capacity; };
+  while (full()) {
+    room_.wait(lock, [&] { return !full() || !told_; });
+    if (!full()) break;
+    // Who was to be told of what is queued could not be, and nobody would make room.
+    const tell whom = whom_to_tell();
+    lock.unlock();
+    do_tell(whom);
+    lock.lock();
+    if (told_ || !full()) continue;
+    lock.unlock();
+    std::this_thread::sleep_for(second_try);
+    lock.lock();
+  }
   --blocked_;
   return !closed_;
 }
@@ -461,7 +483,7 @@ inline void channel_core::made_room(std::size_t taken) noexcept {
   }
 }
 
-inline channel_core::waited channel_core::wait(deadline until) {
+inline channel_core::waited channel_core::wait(deadline& until) {
   locked lock(mutex_);
   for (;;) {
     if (queued() != 0 || closed_) {
@@ -472,14 +494,21 @@ inline channel_core::waited channel_core::wait(deadline until) {
     ++waiting_;
     if (!running_) told_ = false;
     lock.unlock();
-    bool told = false;
-    {
+    const std::chrono::nanoseconds limit =
+        std::min<std::chrono::nanoseconds>(until.rest().value_or(second_look), second_look);
+    wakeup::woken by{};
+    try {
       const detachment others_turn;
-      told = wakeup_.wait(until.rest());
+      by = wakeup_.wait(limit);
+    } catch (const std::system_error&) {
+      lock.lock();
+      --waiting_;
+      throw;
     }
     lock.lock();
     --waiting_;
-    if (!told && queued() == 0 && !closed_ && !until.over()) return waited::signal;
+    if (by == wakeup::woken::time_over) until.slept(limit);
+    if (by == wakeup::woken::signal && queued() == 0 && !closed_) return waited::signal;
   }
 }
 
@@ -540,6 +569,7 @@ inline void channel_core::stop_running(bool told) noexcept {
   wants_relief_ = false;
   told_ = told;
   turn_.notify_all();
+  if (!told && blocked_ != 0) room_.notify_all();
 }
 
 inline void channel_core::drop_handler() noexcept {
@@ -552,13 +582,16 @@ inline void channel_core::drop_handler() noexcept {
 
 inline void channel_core::farewell() noexcept {
   close();
-  const auto until = clock::now() + the_gate.bound();
+  deadline until(the_gate.bound());
   {
     const detachment others_turn;  // a runner may be waiting for the GIL
-    locked lock(mutex_);
-    turn_.wait_until(lock, until, [this] { return !running_; });
+    const auto is_over = [this] {
+      const locked lock(mutex_);
+      return !running_;
+    };
+    look_until(is_over, until);
   }
-  while (clock::now() < until && deliver_reporting(true) == left::something) {
+  while (!until.over() && deliver_reporting(true) == left::something) {
   }
   PyObject* handler = nullptr;
   std::size_t rest = 0;

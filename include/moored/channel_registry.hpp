@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -35,15 +37,17 @@ class channel_registry {
     return *only;
   }
 
+  /// Throws std::bad_alloc.
   void add(const std::shared_ptr<channel_core>& channel) {
     const std::lock_guard lock(mutex_);
-    std::erase_if(channels_, [](const auto& known) { return known.expired(); });
-    channels_.push_back(channel);
+    if (!hook_forks()) throw std::bad_alloc();
+    std::erase_if(channels_, [](const known& one) { return one.channel.expired(); });
+    channels_.push_back({.channel = channel});
   }
 
   void add(const std::shared_ptr<waits_for_python>& waiter) {
     const std::lock_guard lock(mutex_);
-    std::erase_if(waiters_, [](const auto& known) { return known.expired(); });
+    std::erase_if(waiters_, [](const auto& waits) { return waits.expired(); });
     waiters_.push_back(waiter);
   }
 
@@ -56,22 +60,53 @@ class channel_registry {
   }
 
   /// Main may have gone to sleep, or into a long call, before it saw a pending call. A thread of
-  /// moored's looks after some ms, and lives while there is anything to look after.
-  void watch_over(channel_core& channel) noexcept;
+  /// moored's looks after some ms, and lives while there is anything to look after. False when
+  /// there is neither memory nor a thread for that.
+  [[nodiscard]] bool watch_over(channel_core& channel) noexcept;
 
  private:
+  // What comes at a fork, at the end of Python, or on a watching thread has nobody whom it could
+  // tell that there is no memory. So all that it needs is in here.
+  struct known {
+    std::weak_ptr<channel_core> channel;
+    std::shared_ptr<channel_core> forking{};  // its lock is ours through a fork
+    life farewell_in = 0;                     // it has had the farewell of that life
+  };
+  struct watched {
+    std::weak_ptr<channel_core> channel;
+    bool is_late = false;  // at the last look its pending call was on its way
+  };
+
   channel_registry() {
     the_gate.before_closing.store([]() noexcept { the().farewell(); });
-    pthread_atfork([] { the().before_fork(); }, [] { the().after_fork(false); },
-                   [] { the().after_fork(true); });
+    (void)hook_forks();
   }
 
-  [[nodiscard]] std::vector<std::shared_ptr<channel_core>> alive() {
+  /// False when there is no memory for it.
+  [[nodiscard]] bool hook_forks() noexcept {
+    if (!hooked_) {
+      hooked_ = pthread_atfork([] { the().before_fork(); }, [] { the().after_fork(false); },
+                               [] { the().after_fork(true); }) == 0;
+    }
+    return hooked_;
+  }
+
+  /// One that lives and has not had its farewell, which it now gets.
+  [[nodiscard]] std::shared_ptr<channel_core> next_farewell() noexcept {
+    const life now = the_gate.now();
     const std::lock_guard lock(mutex_);
-    std::vector<std::shared_ptr<channel_core>> all;
-    for (const auto& known : channels_)
-      if (auto channel = known.lock()) all.push_back(std::move(channel));
-    return all;
+    for (known& one : channels_) {
+      if (std::exchange(one.farewell_in, now) == now) continue;
+      if (auto channel = one.channel.lock()) return channel;
+    }
+    return nullptr;
+  }
+
+  [[nodiscard]] std::shared_ptr<channel_core> next_forked() noexcept {
+    const std::lock_guard lock(mutex_);
+    for (known& one : channels_)
+      if (one.forking != nullptr) return std::move(one.forking);
+    return nullptr;
   }
 
   void farewell() noexcept {
@@ -80,23 +115,25 @@ class channel_registry {
       const std::lock_guard lock(mutex_);
       waiters.swap(waiters_);
     }
-    for (const auto& known : waiters)
-      if (const auto waiter = known.lock()) waiter->python_ends();
-    for (const auto& channel : alive()) channel->farewell();
+    for (const auto& waits : waiters)
+      if (const auto waiter = waits.lock()) waiter->python_ends();
+    while (const auto channel = next_farewell()) channel->farewell();
   }
 
-  void before_fork() {
+  void before_fork() noexcept {
     mutex_.lock();
-    for (const auto& known : channels_)
-      if (auto channel = known.lock()) forking_.push_back(std::move(channel));
-    for (const auto& channel : forking_) channel->before_fork();
+    for (known& one : channels_) {
+      one.forking = one.channel.lock();
+      if (one.forking != nullptr) one.forking->before_fork();
+    }
   }
-  void after_fork(bool child) {
-    for (const auto& channel : forking_) {
+  void after_fork(bool child) noexcept {
+    for (const known& one : channels_) {
+      if (one.forking == nullptr) continue;
       if (child) {
-        channel->after_fork_in_child();
+        one.forking->after_fork_in_child();
       } else {
-        channel->after_fork_in_parent();
+        one.forking->after_fork_in_parent();
       }
     }
     if (child) {
@@ -104,68 +141,73 @@ class channel_registry {
       watching_ = false;
     }
     mutex_.unlock();
-    forking_.clear();  // not under the lock: the last of a channel may be here
+    while (next_forked()) {  // ends not under the lock: the last of a channel may be here
+    }
   }
 
   void watch() noexcept;
 
   std::mutex mutex_;
-  std::vector<std::weak_ptr<channel_core>> channels_;
-  std::vector<std::shared_ptr<channel_core>> forking_;
-  std::vector<std::weak_ptr<channel_core>> watched_;
+  std::vector<known> channels_;
+  std::vector<watched> watched_;
   std::vector<std::weak_ptr<waits_for_python>> waiters_;
+  bool hooked_ = false;
   bool watching_ = false;
+  int quiet_ = 0;  // rounds in which there was nothing to watch
   std::atomic<life> met_{0};
 };
 
 [[maybe_unused]] inline const channel_registry& made_when_loaded = channel_registry::the();
 
-inline void watch_over(channel_core& channel) noexcept {
-  channel_registry::the().watch_over(channel);
+inline bool watch_over(channel_core& channel) noexcept {
+  return channel_registry::the().watch_over(channel);
 }
 
-inline void channel_registry::watch_over(channel_core& channel) noexcept {
+inline bool channel_registry::watch_over(channel_core& channel) noexcept {
   const std::weak_ptr<channel_core> wanted = channel.weak_from_this();
-  const auto is_it = [&](const std::weak_ptr<channel_core>& known) {
-    return !known.owner_before(wanted) && !wanted.owner_before(known);
+  const auto is_it = [&](const watched& one) {
+    return !one.channel.owner_before(wanted) && !wanted.owner_before(one.channel);
   };
   const std::lock_guard lock(mutex_);
-  if (std::ranges::none_of(watched_, is_it)) watched_.push_back(wanted);
-  if (watching_) return;
   try {
+    if (std::ranges::none_of(watched_, is_it)) watched_.push_back({.channel = wanted});
+    quiet_ = 0;
+    if (watching_) return true;
     std::thread([this] { watch(); }).detach();
-    watching_ = true;
-  } catch (const std::system_error&) {
-    // No thread to be had: the next send tries again, and main still sees its pending call.
+    return watching_ = true;
+  } catch (const std::exception&) {
+    return false;
   }
 }
 
 inline void channel_registry::watch() noexcept {
   constexpr std::chrono::milliseconds patience{5};  // CPython's switch interval
   constexpr int quiet_rounds = 200;                 // a second
-  std::vector<std::shared_ptr<channel_core>> watched;
-  std::vector<std::shared_ptr<channel_core>> late;
-  for (int quiet = 0;;) {
+  for (;;) {
     std::this_thread::sleep_for(patience);
-    // What was on its way at the last look and still is.
-    for (const auto& channel : late)
-      if (channel->is_interrupting()) channel->enter_instead_of_main();
-    late.clear();
-    {
-      const std::lock_guard lock(mutex_);
-      if (quiet == quiet_rounds) {
-        watched_.clear();
-        watching_ = false;
-        return;
+    for (std::size_t at = 0;; ++at) {
+      // Not kept under the lock: the last of a channel may be here, and its end may wait for the
+      // GIL.
+      std::shared_ptr<channel_core> channel;
+      bool is_late = false;
+      {
+        const std::lock_guard lock(mutex_);
+        if (at == watched_.size()) break;
+        channel = watched_[at].channel.lock();
+        is_late = watched_[at].is_late;
       }
-      for (const auto& known : watched_)
-        if (auto channel = known.lock()) watched.push_back(std::move(channel));
+      if (channel == nullptr) continue;
+      if (is_late && channel->is_interrupting()) channel->enter_instead_of_main();
+      const bool is_interrupting = channel->is_interrupting();
+      const std::lock_guard lock(mutex_);
+      watched_[at].is_late = is_interrupting;
+      if (is_interrupting) quiet_ = 0;
     }
-    // Not under the lock: the last of a channel may be here, and its end may wait for the GIL.
-    for (auto& channel : watched)
-      if (channel->is_interrupting()) late.push_back(std::move(channel));
-    watched.clear();
-    quiet = late.empty() ? quiet + 1 : 0;
+    const std::lock_guard lock(mutex_);
+    if (++quiet_ < quiet_rounds) continue;
+    watched_.clear();
+    watching_ = false;
+    return;
   }
 }
 

@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
 #include <optional>
-
+#include <system_error>
 #include <utility>
 
 #include "channel_capsule.hpp"
@@ -32,11 +33,17 @@ struct filled_table : channel_capsule {
 
 inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) {
   using waited = channel_core::waited;
-  const deadline until(time_of(timeout_ns));
-  for (;;) {
-    if (PyErr_CheckSignals() != 0) return -1;
-    const waited came = core_of(channel).wait(until);
-    if (came != waited::signal) return came == waited::ready ? 1 : 0;
+  deadline until(time_of(timeout_ns));
+  try {
+    for (;;) {
+      if (PyErr_CheckSignals() != 0) return -1;
+      const waited came = core_of(channel).wait(until);
+      if (came != waited::signal) return came == waited::ready ? 1 : 0;
+    }
+  } catch (const std::system_error& why) {
+    errno = why.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
   }
 }
 

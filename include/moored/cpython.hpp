@@ -112,6 +112,23 @@ inline void restore(PyThreadState* state) noexcept {
   return detail::stop_if_too_late([] { return PyGILState_Ensure(); });
 }
 
+/// PyGILState_Ensure, or nothing when there is no memory for the state of a thread that has none,
+/// where PyGILState_Ensure itself ends the process. One PyGILState_Release takes it back.
+///
+/// PyThreadState_New gives a thread's first state the binding and the count that PyGILState_Ensure
+/// gives it. 3.15, which binds in another way, keeps the call that is known to be right.
+[[nodiscard]] inline std::optional<PyGILState_STATE> try_ensure() noexcept {
+#if PY_VERSION_HEX < 0x030F0000
+  if (this_thread_state() == nullptr) {
+    PyThreadState* const made = PyThreadState_New(PyInterpreterState_Main());
+    if (made == nullptr) return std::nullopt;
+    restore(made);
+    return PyGILState_UNLOCKED;
+  }
+#endif
+  return ensure();
+}
+
 /// The exception that is set, as an object that the caller owns; none is set afterwards. Attached.
 [[nodiscard]] inline PyObject* take_exception() noexcept {
 #if PY_VERSION_HEX >= 0x030C0000

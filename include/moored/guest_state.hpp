@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -41,25 +42,44 @@ inline void forget_guests_after_fork() noexcept {
   }
 }
 
-/// Whether a thread may run on a strange state at all.
+/// Runs `work` on a thread that ends with it; false when there is no thread to be had.
+template <class Work>
+[[nodiscard]] bool on_a_thread_of_its_own(Work work) noexcept {
+  try {
+    std::thread(work).join();
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+/// Why a thread may not run on a strange state at all; none: it may.
 ///
 /// Found out on a thread of its own, because the slot can only be found on a thread that has just
 /// got its first state. By the first who asks, perhaps by several at once: a static of this
 /// function would make a forked child wait for ever for a thread that did not come along.
-inline bool guests_are_possible() noexcept {
+[[nodiscard]] inline refusal against_guests() noexcept {
   guests now = the_guests.load(std::memory_order_acquire);
-  if (now != guests::unknown) return now == guests::possible;
-  bool found = false;
-  std::thread([&found] {
-    const PyGILState_STATE token = cpython::ensure();
-    found = cpython::gilstate_slot::find();
-    PyGILState_Release(token);
-  }).join();
-  const guests answer =
-      found && cpython::stack_protection::find() ? guests::possible : guests::impossible;
-  if (the_guests.compare_exchange_strong(now, answer))
-    pthread_atfork(nullptr, nullptr, forget_guests_after_fork);
-  return answer == guests::possible;
+  if (now == guests::unknown) {
+    bool looked = false;
+    bool found = false;
+    const bool ran = on_a_thread_of_its_own([&] {
+      const auto token = cpython::try_ensure();
+      if (!token) return;
+      looked = true;
+      found = cpython::gilstate_slot::find();
+      PyGILState_Release(*token);
+    });
+    if (!ran || !looked) return refusal::no_memory;  // the next who asks looks again
+    const guests answer =
+        found && cpython::stack_protection::find() ? guests::possible : guests::impossible;
+    if (the_guests.compare_exchange_strong(now, answer)) {
+      now = answer;
+      if (pthread_atfork(nullptr, nullptr, forget_guests_after_fork) != 0)
+        the_guests = now = guests::impossible;  // a child of a fork could wait for ever
+    }
+  }
+  return now == guests::possible ? refusal::none : refusal::unsupported;
 }
 
 /// Makes the side state; `turn` is held, the GIL is not, and the gate is passed.
@@ -69,12 +89,12 @@ inline bool guests_are_possible() noexcept {
 /// is using it.
 inline void make_side_state(life now) noexcept {
   PyThreadState* made = nullptr;
-  std::thread([&made] {
+  (void)on_a_thread_of_its_own([&made] {
     made = PyThreadState_New(PyInterpreterState_Main());
     if (made == nullptr) return;
     cpython::restore(made);
     cpython::gilstate_slot::unbind_and_detach(made);
-  }).join();
+  });
   if (made != nullptr) the_gate.made.fetch_add(1, std::memory_order_relaxed);
   the_gate.forgotten.fetch_add(the_gate.side.exchange(made != nullptr ? 1 : 0));
   the_side.state = made;
@@ -85,7 +105,7 @@ inline void make_side_state(life now) noexcept {
 /// `turn` held on success.
 [[nodiscard]] inline refusal become_guest(thread_record& me, shared_state& shared,
                                           life now) noexcept {
-  if (!guests_are_possible()) return refusal::unsupported;
+  if (const refusal why = against_guests(); why != refusal::none) return why;
   std::unique_lock turn(shared.turn);
   if (&shared == &the_side && (shared.state == nullptr || shared.born_in != now))
     make_side_state(now);

@@ -9,9 +9,11 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <thread>
 
 #include "cpython.hpp"
@@ -27,7 +29,7 @@ enum class refusal : std::uint8_t {
                    ///< still shows it.
   not_idle,        ///< borrowed: no thread is lending its state right now.
   unsupported,     ///< side, borrowed: cannot be made safe with this build of Python.
-  no_memory,       ///< A thread state could not be made.
+  no_memory,       ///< A thread state could not be made: no memory, or no thread to make it on.
 };
 
 [[nodiscard]] constexpr const char* describe(refusal why) noexcept {
@@ -66,6 +68,51 @@ struct counters {
 
 namespace detail {
 
+/// The end of a wait: a moment, or never.
+///
+/// It goes by the steady clock, and by what its owner says to have slept: a clock that stands still
+/// makes no wait longer.
+class deadline {
+ public:
+  using clock = std::chrono::steady_clock;
+  using nanoseconds = std::chrono::nanoseconds;
+  /// Nothing: never.
+  explicit deadline(std::optional<nanoseconds> limit) noexcept {
+    const auto now = clock::now();
+    if (!limit || *limit >= clock::time_point::max() - now) return;
+    until_ = now + *limit;
+    left_ = *limit;
+  }
+  [[nodiscard]] bool over() const noexcept {
+    return left_ <= nanoseconds(0) || clock::now() >= until_;
+  }
+  /// What is left; nothing when there is no end.
+  [[nodiscard]] std::optional<nanoseconds> rest() const noexcept {
+    if (never()) return std::nullopt;
+    return std::max(std::min<nanoseconds>(until_ - clock::now(), left_), nanoseconds(0));
+  }
+  void slept(nanoseconds time) noexcept {
+    if (!never()) left_ -= time;
+  }
+
+ private:
+  [[nodiscard]] bool never() const noexcept { return until_ == clock::time_point::max(); }
+  clock::time_point until_ = clock::time_point::max();
+  nanoseconds left_ = nanoseconds::max();
+};
+
+/// Looks until `done`, or until the time is over. For shutdown, which happens once and can look
+/// again where nobody should have to notify it.
+template <class Done>
+void look_until(Done done, deadline& until) noexcept {
+  auto pause = std::chrono::microseconds(50);
+  while (!done() && !until.over()) {
+    std::this_thread::sleep_for(pause);
+    until.slept(pause);
+    if (pause < std::chrono::milliseconds(2)) pause *= 2;
+  }
+}
+
 /// One life of the interpreter, from open() to close(), has one odd number; while the gate is shut
 /// it is even.
 using life = std::uint64_t;
@@ -99,7 +146,8 @@ class gate {
   void close() noexcept;
 
   void set_bound(std::chrono::milliseconds bound) noexcept {
-    bound_ms_.store(bound.count(), std::memory_order_relaxed);
+    constexpr std::chrono::milliseconds none{0}, longest = std::chrono::hours(24 * 365);
+    bound_ms_.store(std::clamp(bound, none, longest).count(), std::memory_order_relaxed);
   }
 
   [[nodiscard]] counters count() const noexcept;
@@ -144,7 +192,7 @@ class gate {
   std::atomic<bool> closing_{false};
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
-  bool hooked_ = false;  // Py_AtExit and pthread_atfork; the GIL guards it
+  bool hooked_ = false;  // pthread_atfork; the GIL guards it
 };
 
 inline constinit gate the_gate;
@@ -220,19 +268,20 @@ inline bool gate::open() {
   // Importing lets go of the GIL, and another thread may have been faster, or the end have come.
   // From here on nobody can: no Python runs.
   if (is_open(life_.load(std::memory_order_relaxed)) || closing()) return true;
-  // When the interpreter is gone its closing is over, and another may be started. CPython forgets
-  // this callback at every end; it holds 32 of them, and if it is full a later interpreter must be
-  // opened by hand.
-  (void)Py_AtExit([] { the_gate.closing_.store(false, std::memory_order_release); });
   if (!hooked_) {
-    pthread_atfork(nullptr, nullptr, [] {
+    const int failed = pthread_atfork(nullptr, nullptr, [] {
       thread_record& me = this_thread;
       me.kept = nullptr;
       me.kept_in = me.fast = 0;
       the_gate.after_fork(me.inside);
     });
+    if (failed != 0) return PyErr_NoMemory() != nullptr;
     hooked_ = true;
   }
+  // When the interpreter is gone its closing is over, and another may be started. CPython forgets
+  // this callback at every end; it holds 32 of them, and if it is full a later interpreter must be
+  // opened by hand.
+  (void)Py_AtExit([] { the_gate.closing_.store(false, std::memory_order_release); });
   life_.fetch_add(1, std::memory_order_seq_cst);
   return true;
 }
@@ -259,15 +308,10 @@ inline void gate::close() noexcept {
 }
 
 inline void gate::wait_for_calls_inside() noexcept {
-  // leave() notifies nobody, because it runs at every attach; shutdown happens once and can look
-  // again.
-  const auto deadline = std::chrono::steady_clock::now() + bound();
-  auto pause = std::chrono::microseconds(50);
+  // leave() notifies nobody, because it runs at every attach.
   const std::uint64_t mine = this_thread.inside ? 1 : 0;
-  while (inside() != mine && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(pause);
-    if (pause < std::chrono::milliseconds(2)) pause *= 2;
-  }
+  deadline until(bound());
+  look_until([&] { return inside() == mine; }, until);
 }
 
 inline counters gate::count() const noexcept {
@@ -300,7 +344,8 @@ inline bool open() {
   return detail::the_gate.open();
 }
 
-/// How long shutdown waits for native calls that are inside. 5 seconds unless set. Any thread.
+/// How long shutdown waits for native calls that are inside. 5 seconds unless set; a clock that
+/// stands still makes it no longer. Any thread.
 inline void set_closing_bound(std::chrono::milliseconds bound) noexcept {
   detail::the_gate.set_bound(bound);
 }

@@ -46,14 +46,15 @@ struct retirement {
 inline thread_local retirement this_threads_retirement;
 
 /// Makes the state of a thread that has none, keeps it, and leaves the thread attached. Counted in
-/// at the gate.
-inline void make_kept_state(thread_record& me, life now) noexcept {
-  (void)cpython::ensure();  // not released: this is the keeping
+/// at the gate. False when there is no memory for it.
+[[nodiscard]] inline bool make_kept_state(thread_record& me, life now) noexcept {
+  if (!cpython::try_ensure()) return false;  // not released: this is the keeping
   this_threads_retirement.arm();
   me.kept = cpython::this_thread_state();
   me.kept_in = me.fast = now;
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
   the_gate.kept.fetch_add(1, std::memory_order_relaxed);
+  return true;
 }
 
 /// Takes back the Ensure of this thread's own state, which is attached. `token` is what the thread

@@ -8,10 +8,14 @@
 #include <Python.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
+#include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -43,14 +47,16 @@ inline constinit promise_counts the_promises;
 struct completion {
   reference future;
   std::function<PyObject*()> value;  ///< Called once, attached; null with an exception. Or empty:
-  std::string error;                 ///< then this is why.
+  std::optional<std::string> error;  ///< then this is why, or there never was a value.
 };
 
 /// Completes one future. Attached; leaves no exception.
 inline void complete(completion& one) noexcept {
   const auto ask = [&](const char* method) {
     const auto said = reference::steal(PyObject_CallMethod(one.future.get(), method, nullptr));
-    return said && PyObject_IsTrue(said.get()) == 1;
+    const bool yes = said && PyObject_IsTrue(said.get()) == 1;
+    PyErr_Clear();
+    return yes;
   };
   if (ask("done")) {
     the_promises.unwanted.fetch_add(1, std::memory_order_relaxed);
@@ -62,12 +68,21 @@ inline void complete(completion& one) noexcept {
     value = reference::steal(one.value());
     if (!value) error = reference::steal(cpython::take_exception());
   } else {
-    error = reference::steal(PyObject_CallFunction(PyExc_RuntimeError, "s", one.error.c_str()));
+    const char* const why =
+        one.error ? one.error->c_str() : "the native promise ended without a value";
+    error = reference::steal(PyObject_CallFunction(PyExc_RuntimeError, "s", why));
     if (!error) error = reference::steal(cpython::take_exception());
   }
-  const auto done = reference::steal(
-      value ? PyObject_CallMethod(one.future.get(), "set_result", "O", value.get())
-            : PyObject_CallMethod(one.future.get(), "set_exception", "O", error.get()));
+  reference done;
+  if (value) {
+    done = reference::steal(PyObject_CallMethod(one.future.get(), "set_result", "O", value.get()));
+    // Whoever waits for the future is to hear of it, at least: no memory, say.
+    if (!done) error = reference::steal(cpython::take_exception());
+  }
+  if (error) {
+    done =
+        reference::steal(PyObject_CallMethod(one.future.get(), "set_exception", "O", error.get()));
+  }
   if (done) {
     the_promises.completed.fetch_add(1, std::memory_order_relaxed);
   } else {
@@ -86,14 +101,21 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     // Of another life, or of the parent of a fork, it is closed.
     static std::shared_ptr<mailbox> only;
     if (only == nullptr || only->completions_.closed()) {
-      only = std::make_shared<mailbox>();
-      only->completions_.on_batch(complete_all);
-      std::thread([box = only] { box->carry(); }).detach();
+      auto box = std::make_shared<mailbox>();
+      box->completions_.on_batch(complete_all);
+      std::thread([box] { box->carry(); }).detach();
+      only = std::move(box);  // not before it has its thread
     }
     return only;
   }
 
   mailbox() : completions_({.name = "promises", .capacity = std::size_t{1} << 30}) {}
+
+  /// For one more promise, which then needs no memory at its end. Throws std::bad_alloc. Attached.
+  void expect_one() {
+    completions_.reserve(promises_ + 1 - completions_.stats().delivered);
+    ++promises_;
+  }
 
   [[nodiscard]] bool put(completion&& one) noexcept {
     if (completions_.try_send(std::move(one)) == sent::queued) return true;
@@ -109,8 +131,16 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   /// The native thread's life. It keeps its state, and ends with the channel.
   void carry() {
     for (;;) {
-      completions_.wait();
+      try {
+        completions_.wait();
+      } catch (const std::system_error&) {
+        std::this_thread::sleep_for(second_try);  // nobody tells this thread any more: it looks
+      }
       const attachment attached = try_attach();
+      if (attached.why() == refusal::no_memory) {
+        std::this_thread::sleep_for(second_try);
+        continue;
+      }
       if (!attached) return;
       while (completions_.deliver()) {
       }
@@ -132,6 +162,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   [[nodiscard]] bool watch(PyObject* loop) const;
 
   channel<completion> completions_;
+  std::uint64_t promises_ = 0;  // made so far; the GIL guards it
 };
 
 /// Has the loop drain it. Attached; false with an exception.
@@ -173,6 +204,7 @@ inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
     if (one.loop.get() == loop) return one.box;
   auto box = std::make_shared<mailbox>();
   box->completions_.on_batch(complete_all);
+  all.reserve(all.size() + 1);  // what follows the watching must not fail
   if (!box->watch(loop)) return nullptr;
   all.push_back({reference::borrow(loop), now, box});
   return box;
@@ -186,14 +218,16 @@ inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
 template <class T>
 class promise {
  public:
-  /// For a new asyncio.Future of this loop. Attached, on the loop's thread. Throws python_error.
+  /// For a new asyncio.Future of this loop. Attached, on the loop's thread. Throws python_error,
+  /// std::bad_alloc, and std::system_error without descriptors.
   [[nodiscard]] static promise on(PyObject* loop) {
     detail::channel_registry::the().meet_python();
     auto box = detail::mailbox::of(loop);
     if (box == nullptr) throw python_error::current();
     return promise(std::move(box), PyObject_CallMethod(loop, "create_future", nullptr));
   }
-  /// For a new concurrent.futures.Future, which is running. Attached. Throws python_error.
+  /// For a new concurrent.futures.Future, which is running. Attached. Throws python_error,
+  /// std::bad_alloc, and std::system_error without descriptors or threads.
   [[nodiscard]] static promise concurrent() {
     detail::channel_registry::the().meet_python();
     const auto futures = reference::steal(PyImport_ImportModule("concurrent.futures"));
@@ -216,11 +250,15 @@ class promise {
   /// The future: a new reference. Attached, and before the promise is set.
   [[nodiscard]] PyObject* future() const noexcept { return Py_XNewRef(future_.get()); }
 
-  /// False when it was set before, or when Python has ended.
+  /// False when it was set before, or when Python has ended; and when there is no memory: the
+  /// promise then is as it was, and if it ends so its future gets a RuntimeError.
   bool set_value(T value) noexcept {
     try {
       auto held = std::make_shared<T>(std::move(value));
-      return put({{}, [held] { return converter<T>::to_python(std::move(*held)); }, {}});
+      std::function<PyObject*()> make = [held] {
+        return converter<T>::to_python(std::move(*held));
+      };
+      return put({{}, std::move(make), {}});
     } catch (const std::bad_alloc&) {
       return false;
     }
@@ -232,6 +270,7 @@ class promise {
   promise(std::shared_ptr<detail::mailbox> box, PyObject* future)
       : box_(std::move(box)), future_(reference::steal(future)) {
     if (!future_) throw python_error::current();
+    box_->expect_one();
   }
 
   bool put(detail::completion one) noexcept {
@@ -242,7 +281,7 @@ class promise {
   void break_it() noexcept {
     if (!future_) return;
     detail::the_promises.broken.fetch_add(1, std::memory_order_relaxed);
-    put({{}, nullptr, "the native promise ended without a value"});
+    put({});
   }
 
   std::shared_ptr<detail::mailbox> box_;

@@ -50,9 +50,10 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
 
   /// A state for the calling thread, or null. Counted in, not attached. Throws std::bad_alloc.
   [[nodiscard]] PyThreadState* make_state() {
+    const std::lock_guard lock(mutex_);
+    states_.reserve(states_.size() + 1);  // before there is a state that it could lose
     PyThreadState* const made = PyThreadState_New(state_);
     if (made == nullptr) return nullptr;
-    const std::lock_guard lock(mutex_);
     states_.push_back(made);
     the_gate.made.fetch_add(1, std::memory_order_relaxed);
     the_gate.kept.fetch_add(1, std::memory_order_relaxed);
@@ -109,9 +110,8 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
     the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
   }
   void wait_for_calls_inside() const noexcept {
-    const auto until = std::chrono::steady_clock::now() + the_gate.bound();
-    while (inside_.load(std::memory_order_acquire) != 0 && std::chrono::steady_clock::now() < until)
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    deadline until(the_gate.bound());
+    look_until([this] { return inside_.load(std::memory_order_acquire) == 0; }, until);
   }
 
   PyInterpreterState* const state_;
@@ -131,20 +131,27 @@ class subinterpreters {
       if (known->id() == id && known->is_open()) return known;
     return nullptr;
   }
+  /// Throws std::bad_alloc.
   void add(std::shared_ptr<subinterpreter> one) {
     const std::lock_guard lock(mutex_);
+    if (!hook_forks()) throw std::bad_alloc();
     std::erase_if(all_, [](const auto& known) { return !known->is_open(); });
     all_.push_back(std::move(one));
-    if (std::exchange(hooked_, true)) return;
-    pthread_atfork([] { the().mutex_.lock(); }, [] { the().mutex_.unlock(); },
-                   [] {
-                     for (const auto& known : the().all_) known->after_fork();
-                     the().mutex_.unlock();
-                   });
   }
   [[nodiscard]] static subinterpreters& the() noexcept { return *all; }
 
  private:
+  [[nodiscard]] bool hook_forks() noexcept {
+    if (!hooked_) {
+      hooked_ = pthread_atfork([] { the().mutex_.lock(); }, [] { the().mutex_.unlock(); },
+                               [] {
+                                 for (const auto& known : the().all_) known->after_fork();
+                                 the().mutex_.unlock();
+                               }) == 0;
+    }
+    return hooked_;
+  }
+
   static subinterpreters* const all;  // never destroyed
   std::mutex mutex_;
   std::vector<std::shared_ptr<subinterpreter>> all_;
@@ -287,13 +294,14 @@ inline void end_visit(thread_record& me) noexcept {
 /// the caller may be attached to an interpreter that has never heard of the main one.
 inline bool main_is_ready() noexcept {
   bool opened = false;
-  std::thread([&opened] {
-    const PyGILState_STATE token = cpython::ensure();
+  const bool ran = on_a_thread_of_its_own([&opened] {
+    const auto token = cpython::try_ensure();
+    if (!token) return;
     opened = the_gate.open();
     PyErr_Clear();
-    PyGILState_Release(token);
-  }).join();
-  return opened && guests_are_possible();
+    PyGILState_Release(*token);
+  });
+  return ran && opened && against_guests() == refusal::none;
 }
 
 inline PyObject* close_subinterpreter(PyObject* capsule, PyObject*) noexcept {
@@ -338,7 +346,7 @@ class interpreter {
   /// native calls, refuses new ones, and deletes the states that threads have kept in it.
   ///
   /// Throws std::runtime_error when that cannot be made safe with this build of Python, or Python
-  /// refused; no exception is then set.
+  /// refused, also for lack of memory or of a thread; and std::bad_alloc. No exception is then set.
   [[nodiscard]] static interpreter current() {
     PyInterpreterState* const state = PyInterpreterState_Get();
     if (state == PyInterpreterState_Main()) {

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <optional>
 #include <system_error>
 
 namespace moored::inline v0 {
@@ -40,28 +39,47 @@ class wakeup {
   /// Readable from notify() until acknowledge(). For somebody else's event loop; never read it.
   [[nodiscard]] int fd() const noexcept { return event_; }
 
-  /// It can fail only by a full counter, which says what is to be said.
-  void notify() noexcept {
+  /// False when the OS refused, so that nobody has been told.
+  bool notify() noexcept {
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(event_, &one, sizeof one);
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+      if (::write(event_, &one, sizeof one) == sizeof one) [[likely]]
+        return true;
+      if (errno == EAGAIN) {
+        acknowledge();  // the counter is full: it can be read, but wait() would not be told anew
+      } else if (errno != EINTR) {
+        break;
+      }
+    }
+    return false;
   }
 
   void acknowledge() noexcept {
     std::uint64_t count = 0;
-    [[maybe_unused]] const auto read = ::read(event_, &count, sizeof count);
+    for (int attempt = 0; attempt < attempts; ++attempt)
+      if (::read(event_, &count, sizeof count) >= 0 || errno != EINTR) return;
   }
 
-  /// Waits for the next notify(): true; false when the time is over or a signal came. A notify() is
-  /// told once and to one waiter, and nothing has to be read after it: one system call a wait.
-  [[nodiscard]] bool wait(std::optional<std::chrono::nanoseconds> limit) const noexcept {
+  enum class woken : std::uint8_t { told, time_over, signal };
+  /// Waits for the next notify(). A notify() is told once and to one waiter, and nothing has to be
+  /// read after it: one system call a wait. Throws std::system_error when the OS refuses, as it
+  /// does when somebody has closed descriptors that were not his.
+  [[nodiscard]] woken wait(std::chrono::nanoseconds limit) const {
     epoll_event ready{};
     // Milliseconds, rounded up: a wait that ends too early would be a busy loop.
-    const auto ms = limit ? std::chrono::ceil<std::chrono::milliseconds>(*limit).count() : -1;
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(limit).count();
     constexpr std::int64_t longest = 24 * 3600 * 1000;
-    return ::epoll_wait(edges_, &ready, 1, static_cast<int>(ms < longest ? ms : longest)) == 1;
+    const int came = ::epoll_wait(edges_, &ready, 1, static_cast<int>(ms < longest ? ms : longest));
+    if (came == 1) return woken::told;
+    if (came == 0) return woken::time_over;
+    if (errno == EINTR) return woken::signal;
+    throw std::system_error(errno, std::system_category(), "epoll_wait");
   }
 
  private:
+  // Of a call that a signal has interrupted: enough for all signals, and no loop for ever.
+  static constexpr int attempts = 100;
+
   int event_;
   int edges_ = -1;  // an epoll of our own, because a loop's own has no edges for us
 };
