@@ -4,7 +4,7 @@ VENV := .venv/bin
 CPP := $(shell git ls-files '*.cpp' '*.hpp' '*.c' '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test safety suites demo lint format sid interpreters clean
+.PHONY: help setup build test torture matrix asan ubsan tsan safety suites demo lint format sid interpreters clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,17 @@ build: setup ## Make .venv with moored and everything for development in it
 
 test: setup ## Run all tests with every Python found; ONLY=3.12 takes just that one
 	@$(PYTHON) tools/test.py $(if $(ONLY),--only $(ONLY))
+
+torture: setup ## Run 2,000 cases of moored torture with every Python found (slow); SEED=1 repeats a run
+	@$(PYTHON) tools/torture.py $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED))
+
+matrix: sid ## make test and make torture with every Python found and those of Debian sid (slow)
+	@$(PYTHON) tools/test.py
+	@$(PYTHON) tools/torture.py
+
+asan ubsan tsan: build ## Run the C++ tests under a sanitizer, and for asan some torture
+	cmake --preset $@ && cmake --build --preset $@ && ctest --preset $@ -j 2
+	$(if $(filter asan,$@),$(VENV)/moored torture --cases 100 --sanitize address)
 
 safety: setup ## Run the hazard tests with every Python found, and write docs/safety.md from them
 	@$(PYTHON) tools/safety.py --run $(if $(ONLY),--only $(ONLY))

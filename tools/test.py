@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from interpreters import Interpreter, find, missing
 from suites import run_all, shipped
 from tally import Tally, read_junit
+from torture import CASES, FIRST_SEED, torture
 from workspace import StepFailed, Workspace
 
 # The lab's own tests and the consumers are run with the default interpreter; what depends on the
@@ -32,6 +33,7 @@ class Outcome:
     cpp: Tally = field(default_factory=Tally)
     python: Tally = field(default_factory=Tally)
     lab: Tally = field(default_factory=Tally)
+    torture: Tally = field(default_factory=Tally)
     suites: Tally = field(default_factory=Tally)
     seconds: float = 0
     note: str = ""
@@ -39,7 +41,7 @@ class Outcome:
     @property
     def total(self) -> Tally:
         """All its tests together."""
-        return self.cpp + self.python + self.lab + self.suites
+        return self.cpp + self.python + self.lab + self.torture + self.suites
 
 
 def test_cpp(workspace: Workspace) -> Tally:
@@ -78,6 +80,12 @@ def run_lab(workspace: Workspace) -> Tally:
     status = workspace.attempt(command, "lab", "wakeup", *LAB_RUN, *output, limit=300)
     modes = len(json.loads(result.read_text())["rows"]) if result.exists() else 0
     return Tally(passed=modes, failed=int(status != 0))
+
+
+def run_torture(workspace: Workspace) -> Tally:
+    """Run the bounded torture; each case is one."""
+    failed = torture(workspace, CASES, FIRST_SEED)
+    return Tally(passed=CASES - failed, failed=failed)
 
 
 def compare_suites(workspace: Workspace) -> Tally:
@@ -128,6 +136,7 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
     if not outcome.python.failed:
         outcome.python = part("Python tests", test_python)
         outcome.lab = part("lab run", run_lab)
+        outcome.torture = part("torture", run_torture)
         if default:
             outcome.suites = part("own suites", compare_suites)
     outcome.seconds = time.monotonic() - started
@@ -136,9 +145,20 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
 
 def show(outcomes: list[Outcome], not_found: list[str]) -> None:
     """Print the summary table, what was not found, and the closing line."""
-    rows = [["interpreter", "C++ tests", "Python tests", "lab modes", "own suites", "seconds", ""]]
+    rows = [
+        [
+            "interpreter",
+            "C++ tests",
+            "Python tests",
+            "lab modes",
+            "torture",
+            "own suites",
+            "seconds",
+            "",
+        ]
+    ]
     for one in outcomes:
-        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab, one.suites)]
+        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab, one.torture, one.suites)]
         rows.append([one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()

@@ -258,11 +258,12 @@ bool channel_of<T>::run_batch(locked& lock, std::size_t limit) {
     } else {
       fine = false;
     }
-  } catch (const cpython::thread_end&) {
-    cpython::stop_this_thread();  // below are noexcept frames
   } catch (const std::exception& error) {
     if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_RuntimeError, error.what());
     fine = false;
+  } catch (...) {
+    cpython::stop_if_unwound();  // below are noexcept frames
+    throw;
   }
   Py_XDECREF(callable);
   if (!lock.owns_lock()) lock.lock();

@@ -70,13 +70,6 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 /// unwinding it. Later patches of 3.13 do not, which this cannot tell when it is compiled.
 inline constexpr bool unwinds_late_threads = PY_VERSION_HEX < 0x030E0000;
 
-/// That unwinding, as C++ sees it: it may be caught, but not be left.
-#ifdef __GLIBCXX__
-using thread_end = abi::__forced_unwind;
-#else
-struct thread_end {};
-#endif
-
 /// For a thread that shutdown has given up on, and that can neither go on in Python nor back into
 /// native code that counts on having been there.
 [[noreturn]] inline void stop_this_thread() noexcept {
@@ -95,13 +88,19 @@ auto stop_if_too_late(Wait wait) noexcept {
   } else {
     try {
       return wait();
-    } catch (const thread_end&) {
+    } catch (...) {  // not left: glibc ends the process when it is, but for rethrowing
       stop_this_thread();
     }
   }
 }
 
 }  // namespace detail
+
+/// Within a catch (...): stops the thread if what was caught is that unwinding, which has no C++
+/// type.
+inline void stop_if_unwound() noexcept {
+  if (unwinds_late_threads && abi::__cxa_current_exception_type() == nullptr) stop_this_thread();
+}
 
 /// PyEval_RestoreThread, which may wait for the GIL. Does not return to a thread that is too late.
 inline void restore(PyThreadState* state) noexcept {

@@ -226,7 +226,7 @@ TEST(second_life, has_a_side_state_of_its_own) {
       });
       EXPECT_EQ(value_of("calls"), 1);
     }
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::count().states_forgotten, 2U);
   });
 }
 

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the native threads are built, and kept for the next time (%(default)s)",
     )
+    add(
+        "--sanitize",
+        choices=("address", "undefined"),
+        default="",
+        help="build the native threads under a sanitizer",
+    )
     add("--verbose", action="store_true", help="say each case, and all that a failed one said")
     outputs.add_json(parser)
 
@@ -49,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     first = random.SystemRandom().randrange(1_000_000_000) if args.seed is None else args.seed
     outputs.check(args)
     try:
-        bench = running.build(look_at(sys.executable), args.cache)
+        bench = running.build(look_at(sys.executable), args.cache, args.sanitize)
     except NoSuchPython as error:
         raise CommandError(f"torture: {error}", NOT_POSSIBLE_HERE) from error
     except (CannotStart, CannotBuild) as error:

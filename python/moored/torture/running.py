@@ -52,26 +52,30 @@ class Bench:
     embedding: Path | None = None
     without: dict[str, str] = field(default_factory=dict)
     """What could not be built, and why."""
+    environment: dict[str, str] = field(default_factory=dict)
 
     def draw(self, seed: int) -> Case:
         """Draw a case that can be run here."""
         return cases.draw(seed, self.minor, self.bindings, self.embedding is not None)
 
 
-def build(interpreter: Interpreter, cache: Path) -> Bench:
+def build(interpreter: Interpreter, cache: Path, sanitizer: str = "") -> Bench:
     """Build what is not built yet. Raise CannotBuild, or CannotStart, when nothing can be run."""
+    flags = [*FLAGS, *([f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"] * bool(sanitizer))]
     shop = Workshop(interpreter, cache)
     with shop.opened():
         shop.build_driver()  # says what to install where nothing can be built
-        target = shop.modules / "torture"
+        target = shop.modules / f"torture{sanitizer}"
         target.mkdir(exist_ok=True)
         bench = Bench(str(interpreter.executable), interpreter.minor, [str(target)])
-        key = f"torture-{_digest()}"
+        if sanitizer:
+            bench.environment = _sanitized(shop, sanitizer)
+        key = f"torture{sanitizer}-{_digest()}"
         if not shop.is_built(key):
             print(f"building for Python {interpreter.version}", file=sys.stderr)
             include = f"-I{moored.get_include()}"
             threads = target / "torture_threads.so"
-            shop.compile(threads, HERE / "torture_threads.cpp", *FLAGS, include)
+            shop.compile(threads, HERE / "torture_threads.cpp", *flags, include)
             shop.note_built(key)
         try:
             bench.embedding = _build_embedding(shop, target)
@@ -90,6 +94,20 @@ def build(interpreter: Interpreter, cache: Path) -> Bench:
     return bench
 
 
+def _sanitized(shop: Workshop, sanitizer: str) -> dict[str, str]:
+    """Give what a Python needs that was not built with the sanitizer: its library, loaded first."""
+    short = {"address": "asan", "undefined": "ubsan"}[sanitizer]
+    # C++'s own beside it, because what throws is loaded later than what watches it.
+    needed = [
+        shop.run("c++", f"-print-file-name={name}.so").strip()
+        for name in (f"lib{short}", "libstdc++")
+    ]
+    if not all(Path(one).is_absolute() for one in needed):
+        raise CannotBuild(f"the compiler has no lib{short}; on Debian it comes with g++")
+    # CPython frees little at its end: what moored loses is counted instead.
+    return {"LD_PRELOAD": ":".join(needed), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
 def _digest() -> str:
     """Tell apart what was built from other sources."""
     seen = hashlib.sha256()
@@ -101,7 +119,8 @@ def _digest() -> str:
 def _build_embedding(shop: Workshop, target: Path) -> Path:
     """Build the program with a Python inside; only where there is a shared libpython."""
     program = target / "embedding"
-    if shop.is_built("torture-embedding"):
+    key = f"{target.name}-embedding"
+    if shop.is_built(key):
         return program
     variables = sysconfig.get_config_vars()
     folder, library = str(variables["LIBDIR"]), str(variables["LDLIBRARY"])
@@ -112,7 +131,7 @@ def _build_embedding(shop: Workshop, target: Path) -> Path:
         *("cc", "-O1", f"-I{shop.interpreter.include}", HERE / "embedding.c"),
         *(f"-L{folder}", f"-Wl,-rpath,{folder}", f"-l{name}", "-o", program),
     )
-    shop.note_built("torture-embedding")
+    shop.note_built(key)
     return program
 
 
@@ -151,12 +170,16 @@ def run(bench: Bench, case: Case) -> Outcome:
     command: Sequence[str] = [bench.python, "-X", "faulthandler", str(HERE / "program.py")]
     if case.ending == "embedded":
         command = [str(bench.embedding), str(HERE / "program.py"), str(case.lives)]
-    environment = os.environ | {
-        "MOORED_TORTURE_CASE": case.as_json(),
-        "MOORED_TORTURE_MODULES": json.dumps(bench.paths),
-        "MOORED_TORTURE_REPORT": str(writable),
-        "PYTHONHOME": sys.base_prefix,
-    }
+    environment = (
+        os.environ
+        | bench.environment
+        | {
+            "MOORED_TORTURE_CASE": case.as_json(),
+            "MOORED_TORTURE_MODULES": json.dumps(bench.paths),
+            "MOORED_TORTURE_REPORT": str(writable),
+            "PYTHONHOME": sys.base_prefix,
+        }
+    )
     if case.ending != "embedded":
         del environment["PYTHONHOME"]
     began = time.monotonic()
