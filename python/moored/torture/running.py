@@ -98,10 +98,8 @@ def _sanitized(shop: Workshop, sanitizer: str) -> dict[str, str]:
     """Give what a Python needs that was not built with the sanitizer: its library, loaded first."""
     short = {"address": "asan", "undefined": "ubsan"}[sanitizer]
     # C++'s own beside it, because what throws is loaded later than what watches it.
-    needed = [
-        shop.run("c++", f"-print-file-name={name}.so").strip()
-        for name in (f"lib{short}", "libstdc++")
-    ]
+    names = (f"lib{short}", "libstdc++")
+    needed = [shop.run("c++", f"-print-file-name={name}.so").strip() for name in names]
     if not all(Path(one).is_absolute() for one in needed):
         raise CannotBuild(f"the compiler has no lib{short}; on Debian it comes with g++")
     # CPython frees little at its end: what moored loses is counted instead.

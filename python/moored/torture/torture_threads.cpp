@@ -475,11 +475,12 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
   if (report_fd < 0 || reporter != getpid()) return;
   senders_stop = true;
   const unsigned long left = unjoined();
-  std::string before;
   std::string text = numbers();
-  for (int looks = 0; looks < 1000 && text != before; ++looks) {
-    std::this_thread::sleep_for(1ms);
-    before = std::exchange(text, numbers());
+  // The same for 50 ms; on a busy machine a thread may be in the middle of something for a while.
+  for (int looks = 0, alike = 0; looks < 400 && alike < 10; ++looks) {
+    std::this_thread::sleep_for(5ms);
+    const std::string before = std::exchange(text, numbers());
+    alike = text == before ? alike + 1 : 0;
   }
   text = "{\"unjoined\": " + std::to_string(left) + text + "}\n";
   if (write(report_fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) _exit(99);
