@@ -13,6 +13,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
+#include <new>
 #include <optional>
 #include <thread>
 
@@ -192,7 +194,8 @@ class gate {
   std::atomic<bool> closing_{false};
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
-  bool hooked_ = false;  // pthread_atfork; the GIL guards it
+  std::mutex opening_;   // for what open() does last
+  bool hooked_ = false;  // pthread_atfork; under opening_
 };
 
 inline constinit gate the_gate;
@@ -265,14 +268,16 @@ inline bool gate::open() {
   Py_XDECREF(module);
   Py_XDECREF(callback);
   if (!registered) return false;
-  // Importing lets go of the GIL, and another thread may have been faster, or the end have come.
-  // From here on nobody can: no Python runs.
+  // Importing lets go of the GIL, and another thread may have been faster, or the end have come. A
+  // lock, because without a GIL two may be here at once; no Python runs under it.
+  const std::lock_guard lock(opening_);
   if (is_open(life_.load(std::memory_order_relaxed)) || closing()) return true;
   if (!hooked_) {
     const int failed = pthread_atfork(nullptr, nullptr, [] {
       thread_record& me = this_thread;
       me.kept = nullptr;
       me.kept_in = me.fast = 0;
+      new (&the_gate.opening_) std::mutex;
       the_gate.after_fork(me.inside);
     });
     if (failed != 0) return PyErr_NoMemory() != nullptr;
