@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <latch>
 #include <memory>
+#include <mutex>
 
 using namespace moored_test;
 
@@ -327,12 +328,16 @@ TEST(load, ten_thousand_threads_a_thousand_at_once_leave_no_state_and_no_memory)
     for (int batch = 0; batch < batches; ++batch) {
       on_foreign_thread([] {
         std::latch everybody(alive);
+        std::mutex door;  // a thousand that wait for the GIL wake up 200,000 times a second
         crowd(alive, [&] {
+          std::unique_lock turn(door);
           const moored::attachment attached = moored::attach();
           run("call()");
           {
             const moored::detachment within;
+            turn.unlock();
             everybody.arrive_and_wait();
+            turn.lock();
           }
           run("call()");
         });
