@@ -34,7 +34,7 @@ def test_every_way_has_a_row_and_a_kept_state_costs_more_than_a_struct(tmp_path)
 
 
 def test_the_state_is_the_difference_in_the_same_round():
-    rows = state.rows_of({"none": [1.0, 2.0], "temporary": [10.0, 20.0], "kept": [15.0, 27.0]})
+    rows = state.rows_of({"none": [10.0, 20.0], "temporary": [11.0, 21.0], "kept": [15.0, 27.0]})
     assert rows[-1] == {
         "name": "so, a kept state",
         "key": "state",

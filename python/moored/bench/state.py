@@ -51,15 +51,14 @@ def measure(rounds: int, threads: int, progress: Progress = silent) -> dict[str,
 def rows_of(bytes_of: dict[str, list[float]]) -> list[dict[str, Any]]:
     """One row for each way, and one for the state alone.
 
-    The state is what a thread that keeps it has more than one that made the same call and let its
-    state go: both have touched the same part of their stacks.
+    The state is what a thread that keeps one has more than a thread that never called. Of a
+    temporary state some bytes stay too: with malloc, for that thread's next one.
     """
     rows: list[dict[str, Any]] = [
         {"name": f"a thread that {name}", "key": way} | _figures(bytes_of[way])
         for way, name in WAYS.items()
     ]
-    pairs = zip(bytes_of[KEPT], bytes_of[TEMPORARY], strict=True)
-    alone = [kept - temporary for kept, temporary in pairs]
+    alone = [kept - none for kept, none in zip(bytes_of[KEPT], bytes_of[NONE], strict=True)]
     return [*rows, {"name": "so, a kept state", "key": "state"} | _figures(alone)]
 
 
