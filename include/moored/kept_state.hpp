@@ -98,8 +98,8 @@ inline void release_kept_state(thread_record& me, PyGILState_STATE token) noexce
 
 inline void let_go_of_kept_state(thread_record& me, bool thread_is_ending) noexcept {
   if (me.inside && !thread_is_ending) {
-    me.letting_go =
-        departure::asked;  // the attachment that stands on this state lets it go at its end
+    // The attachment that stands on this state lets it go at its end.
+    if (me.letting_go == departure::none) me.letting_go = departure::asked;
     return;
   }
   if (me.is_attached()) {
