@@ -181,8 +181,7 @@ inline void on_thread_end(void* value) noexcept {
     // Ended from within Python, or closing: nothing can be undone.
     if (me.is_attached() || !the_gate.enter(its->born_in)) return forget_state(me);
     this_adoption = nullptr;
-    me.kept = nullptr;
-    me.kept_in = 0;
+    stop_keeping(me);
   }
   if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
       pthread_setspecific(*adoption_slot(), its) == 0)
@@ -230,6 +229,34 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   return me.kept != nullptr && me.kept_in == the_gate.now();
 }
 
+inline void release_adopted_state(thread_record& me) noexcept;
+
+/// Lets go of the thread's state, made or adopted; a made one at the end of the attachment that
+/// stands on it.
+inline void let_go(thread_record& me) noexcept {
+  if (this_adoption != nullptr) {
+    release_adopted_state(me);
+  } else {
+    let_go_of_kept_state(me, false);
+  }
+}
+
+/// keep_thread() on a thread that keeps its state already. False when the limit has it let go: now,
+/// or at the end of the attachment that it is in.
+[[nodiscard]] inline bool keep_on(thread_record& me) noexcept {
+  if (!me.inside) {
+    come_back(me);
+    if (me.letting_go == departure::over_limit) {
+      let_go(me);
+      return false;
+    }
+    me.listed->rest(the_gate.clock());
+  }
+  if (me.letting_go == departure::over_limit) return false;
+  me.letting_go = departure::none;
+  return true;
+}
+
 /// Keeps the state by which another binding has attached this thread. Caller: attached.
 ///
 /// False on a state that PyGILState does not know, or of a subinterpreter; when the gate is
@@ -249,10 +276,7 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   }
   const life now = the_gate.now();
   if (!gate::is_open(now)) return false;
-  if (me.kept != nullptr && me.kept_in == now) {
-    me.letting_go = false;
-    return true;
-  }
+  if (me.kept != nullptr && me.kept_in == now) return keep_on(me);
   if (me.kept != nullptr) forget_state(me);
   PyObject* const locals = PyThreadState_GetDict();
   if (locals == nullptr) return false;
@@ -275,11 +299,8 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   Py_DECREF(capsule);
   (void)PyGILState_Ensure();  // not released: this is the keeping
   this_adoption = its;
-  me.kept = state;
-  me.kept_in = now;
-  me.fast = 0;
+  start_keeping(me, state, now);
   the_gate.adopted.fetch_add(1, std::memory_order_relaxed);
-  the_gate.kept.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -299,8 +320,8 @@ inline void release_adopted_state(thread_record& me) noexcept {
   }
   its->released = true;
   (void)take_adoption();
-  me.kept = nullptr;
-  me.kept_in = 0;
+  count_if_over_limit(me);
+  stop_keeping(me);
   if (PyObject* const locals = PyThreadState_GetDict()) {
     if (PyDict_DelItemString(locals, adoption_key) != 0) PyErr_Clear();
   }

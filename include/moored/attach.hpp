@@ -124,10 +124,9 @@ inline void attachment::undo_attach() const noexcept {
     case undo::nothing:
       return;
     case undo::save:
-      if (!me.letting_go || !counted_in_) [[likely]] {
+      if (me.letting_go == detail::departure::none || !counted_in_) [[likely]] {
         PyEval_SaveThread();
       } else {
-        me.letting_go = false;
         detail::release_kept_state(me, PyGILState_UNLOCKED);
       }
       break;
@@ -137,6 +136,7 @@ inline void attachment::undo_attach() const noexcept {
       [[fallthrough]];
     case undo::release:
       PyGILState_Release(token_);
+      if (me.letting_go == detail::departure::over_limit && counted_in_) detail::let_go(me);
       break;
     case undo::stop_being_guest:
       detail::stop_being_guest(me);
@@ -145,6 +145,7 @@ inline void attachment::undo_attach() const noexcept {
       return detail::end_visit(me);
   }
   if (!counted_in_) return;
+  if (me.kept != nullptr) me.listed->rest(detail::the_gate.clock());
   me.inside = false;
   detail::the_gate.leave();
 }
@@ -209,6 +210,7 @@ namespace detail {
   };
   me.inside = true;
   if (cpython::this_thread_state() != nullptr) {
+    if (counts_in && me.kept != nullptr) detail::come_back(me);
     if (me.fast != 0) {
       cpython::restore(me.kept);
       return {undo::save, counts_in};
@@ -254,6 +256,7 @@ inline attachment try_attach(strategy how = strategy::kept) noexcept {
         return attach_slowly(how);
       }
       me.inside = true;
+      detail::come_back(me);
       cpython::restore(me.kept);
       return {attachment::undo::save, true};
     }
@@ -308,9 +311,10 @@ class detachment {
 /// freed after its thread has ended, by a thread of moored's, so that the end of a thread whose
 /// code is not yours never waits for the GIL.
 ///
-/// False when there is no interpreter or it is closing, when the thread is ending, on a side or
-/// borrowed state, and on a state of a subinterpreter. On 3.15 a state that PyThreadState_Ensure
-/// made dies with its callback all the same.
+/// False when there is no interpreter or it is closing, when the thread is ending or had been idle
+/// longest when the limit on kept states was exceeded, on a side or borrowed state, and on a state
+/// of a subinterpreter. On 3.15 a state that PyThreadState_Ensure made dies with its callback all
+/// the same.
 inline bool keep_thread() {
   detail::thread_record& me = detail::this_thread;
   if (me.retired || me.lending || me.guest != nullptr) return false;
@@ -324,11 +328,7 @@ inline bool keep_thread() {
 inline void release_thread() noexcept {
   detail::thread_record& me = detail::this_thread;
   if (me.kept == nullptr || me.lending) return;
-  if (detail::this_adoption != nullptr) {
-    detail::release_adopted_state(me);
-  } else {
-    detail::let_go_of_kept_state(me, false);
-  }
+  detail::let_go(me);
 }
 
 }  // namespace moored::inline v0

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <new>
@@ -19,6 +20,7 @@
 #include <thread>
 
 #include "cpython.hpp"
+#include "kept_limit.hpp"
 
 namespace moored::inline v0 {
 
@@ -66,6 +68,8 @@ struct counters {
   /// Left to CPython: their interpreter closed, their process forked, or Python ended their thread.
   std::uint64_t states_forgotten;
   std::uint64_t overdue;  ///< Calls that were still inside when shutdown stopped waiting.
+  /// Of those freed: let go because more were kept than set_kept_limit() allows.
+  std::uint64_t states_over_limit;
 };
 
 namespace detail {
@@ -115,10 +119,6 @@ void look_until(Done done, deadline& until) noexcept {
   }
 }
 
-/// One life of the interpreter, from open() to close(), has one odd number; while the gate is shut
-/// it is even.
-using life = std::uint64_t;
-
 class gate {
  public:
   /// Counts the caller in if `expected` is the life that is open now. Every true is followed by one
@@ -136,6 +136,11 @@ class gate {
 
   [[nodiscard]] life now() const noexcept { return life_.load(std::memory_order_acquire); }
   [[nodiscard]] static constexpr bool is_open(life which) noexcept { return (which & 1) != 0; }
+
+  /// How often somebody has entered: a clock that runs anyway.
+  [[nodiscard]] std::uint64_t clock() const noexcept {
+    return entered_.load(std::memory_order_relaxed);
+  }
 
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
@@ -163,7 +168,7 @@ class gate {
 
   std::atomic<std::uint64_t> side{0};  ///< 1 while there is a side state: made, not kept.
   std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
-      overdue{0};
+      overdue{0}, over_limit{0};
 
   /// leave() after an entry that turned out to be something else than an attachment.
   void leave_unused() noexcept {
@@ -216,6 +221,9 @@ class passage {
   bool inside_;
 };
 
+/// Whether, and why, a kept state ends with the outermost attachment.
+enum class departure : std::uint8_t { none, asked, over_limit };
+
 /// What one thread knows. It has no destructor, so that it can still be read while other
 /// thread_locals are destroyed.
 struct thread_record {
@@ -223,12 +231,13 @@ struct thread_record {
   life kept_in = 0;               ///< The life in which it was kept.
   life fast = 0;  ///< The same if moored made the state, which then lives as long as the thread.
   PyThreadState* guest = nullptr;  ///< The side or borrowed state that this thread is using.
+  keeper* listed = &unlisted;      ///< What other threads see of its keeping.
   bool inside = false;             ///< Counted in at the gate.
-  bool letting_go = false;         ///< The kept state ends with the outermost attachment.
-  bool lending = false;            ///< Its own state is for others to borrow.
-  bool retired = false;            ///< This thread is ending; nothing is kept for it any more.
-  bool abroad = false;             ///< Counted in at a subinterpreter's gate as well.
-  bool stale = false;              ///< CPython still shows this thread a state of an earlier life.
+  departure letting_go = departure::none;
+  bool lending = false;  ///< Its own state is for others to borrow.
+  bool retired = false;  ///< This thread is ending; nothing is kept for it any more.
+  bool abroad = false;   ///< Counted in at a subinterpreter's gate as well.
+  bool stale = false;    ///< CPython still shows this thread a state of an earlier life.
 
   [[nodiscard]] bool is_attached() const noexcept {
     return cpython::is_attached(guest != nullptr ? guest : kept);
@@ -243,7 +252,7 @@ struct thread_record {
 [[gnu::tls_model("initial-exec")]]
 #endif
 inline constinit thread_local thread_record this_thread;
-static_assert(sizeof(thread_record) <= 40);
+static_assert(sizeof(thread_record) <= 48);
 
 inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
   the_gate.close();
@@ -278,6 +287,9 @@ inline bool gate::open() {
       me.kept = nullptr;
       me.kept_in = me.fast = 0;
       new (&the_gate.opening_) std::mutex;
+      me.letting_go = departure::none;
+      me.listed = &unlisted;
+      the_keepers.after_fork();
       the_gate.after_fork(me.inside);
     });
     if (failed != 0) return PyErr_NoMemory() != nullptr;
@@ -332,7 +344,8 @@ inline counters gate::count() const noexcept {
           .states_kept = read(kept),
           .states_freed = read(freed),
           .states_forgotten = read(forgotten),
-          .overdue = read(overdue)};
+          .overdue = read(overdue),
+          .states_over_limit = read(over_limit)};
 }
 
 }  // namespace detail
@@ -353,6 +366,16 @@ inline bool open() {
 /// stands still makes it no longer. Any thread.
 inline void set_closing_bound(std::chrono::milliseconds bound) noexcept {
   detail::the_gate.set_bound(bound);
+}
+
+/// How many states threads may keep: 0, the default, for any number. Any thread.
+///
+/// When one more is kept, the state that has been idle longest is marked, and its own thread lets
+/// it go at the end of its next attachment; until then it stays, as its thread may be on its way.
+/// An adopted one goes when its thread next attaches or calls keep_thread(), which answers false.
+/// What threads keep in subinterpreters does not count.
+inline void set_kept_limit(std::size_t limit) noexcept {
+  detail::the_keepers.set_limit(limit, detail::the_gate.now());
 }
 
 /// Any thread, attached or not.

@@ -14,11 +14,35 @@ namespace moored::inline v0::detail {
 /// Where an adopted state is marked, in its dict; see adopted_state.hpp.
 inline constexpr const char* adoption_key = "moored.adoption";
 
+/// The thread has begun to keep a state, which makes others idle too long perhaps.
+inline void start_keeping(thread_record& me, PyThreadState* state, life now) noexcept {
+  the_keepers.remove(me.listed);
+  me.kept = state;
+  me.kept_in = now;
+  me.listed = the_keepers.add(now);
+  if (!me.inside) me.listed->rest(the_gate.clock());
+  the_gate.kept.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// The thread is about to use the state that it keeps.
+inline void come_back(thread_record& me) noexcept {
+  if (me.listed->come_back()) [[unlikely]]
+    me.letting_go = departure::over_limit;
+}
+
+/// It keeps nothing any more.
+inline void stop_keeping(thread_record& me) noexcept {
+  the_keepers.remove(me.listed);
+  me.listed = &unlisted;
+  me.kept = nullptr;
+  me.kept_in = me.fast = 0;
+  me.letting_go = departure::none;
+}
+
 /// The state belongs to a life that is over. CPython has freed it, or will: it is never touched
 /// again.
 inline void forget_kept_state(thread_record& me) noexcept {
-  me.kept = nullptr;
-  me.kept_in = me.fast = 0;
+  stop_keeping(me);
   me.stale = cpython::old_state_haunts_next_life;
   the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
   the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
@@ -50,18 +74,22 @@ inline thread_local retirement this_threads_retirement;
 [[nodiscard]] inline bool make_kept_state(thread_record& me, life now) noexcept {
   if (!cpython::try_ensure()) return false;  // not released: this is the keeping
   this_threads_retirement.arm();
-  me.kept = cpython::this_thread_state();
-  me.kept_in = me.fast = now;
+  start_keeping(me, cpython::this_thread_state(), now);
+  me.fast = now;
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
-  the_gate.kept.fetch_add(1, std::memory_order_relaxed);
   return true;
+}
+
+inline void count_if_over_limit(const thread_record& me) noexcept {
+  if (me.letting_go == departure::over_limit)
+    the_gate.over_limit.fetch_add(1, std::memory_order_relaxed);
 }
 
 /// Takes back the Ensure of this thread's own state, which is attached. `token` is what the thread
 /// is to be afterwards: unlocked, or attached by somebody who has a count of his own.
 inline void release_kept_state(thread_record& me, PyGILState_STATE token) noexcept {
-  me.kept = nullptr;
-  me.kept_in = me.fast = 0;
+  count_if_over_limit(me);
+  stop_keeping(me);
   if (token == PyGILState_UNLOCKED) cpython::drop_locals_before_last_release(adoption_key);
   PyGILState_Release(token);
   the_gate.freed.fetch_add(1, std::memory_order_relaxed);
@@ -70,7 +98,8 @@ inline void release_kept_state(thread_record& me, PyGILState_STATE token) noexce
 
 inline void let_go_of_kept_state(thread_record& me, bool thread_is_ending) noexcept {
   if (me.inside && !thread_is_ending) {
-    me.letting_go = true;  // the attachment that stands on this state lets it go at its end
+    // The attachment that stands on this state lets it go at its end.
+    if (me.letting_go == departure::none) me.letting_go = departure::asked;
     return;
   }
   if (me.is_attached()) {

@@ -71,6 +71,9 @@ moored_status moored_open(void);
 /* How long shutdown waits for native calls that are inside, in milliseconds. 5000 unless set. */
 void moored_set_closing_bound(int64_t milliseconds);
 
+/* How many states threads may keep: 0, the default, for any number; see moored::set_kept_limit. */
+void moored_set_kept_limit(size_t limit);
+
 /* What has happened in this process; see moored::counters. */
 typedef struct moored_counters {
   uint64_t attaches;
@@ -81,6 +84,7 @@ typedef struct moored_counters {
   uint64_t states_freed;
   uint64_t states_forgotten;
   uint64_t overdue;
+  uint64_t states_over_limit;
 } moored_counters;
 
 moored_counters moored_count(void);

@@ -8,6 +8,7 @@
 #include "cpython.hpp"      // what differs between Python versions
 #include "guest_state.hpp"  // the side state and the borrowed state
 #include "interpreter.hpp"  // the closing gate, and what is counted
+#include "kept_limit.hpp"   // which threads keep a state, and the longest idle of them
 #include "kept_state.hpp"   // a thread state that stays with its thread
 #include "promise.hpp"      // futures completed by native threads, without the GIL
 #include "subinterpreter.hpp"  // which interpreter a thread enters

@@ -192,10 +192,15 @@ void moored_set_closing_bound(int64_t milliseconds) {
   moored::set_closing_bound(std::chrono::milliseconds(milliseconds));
 }
 
+void moored_set_kept_limit(size_t limit) {
+  moored::set_kept_limit(limit);
+}
+
 moored_counters moored_count() {
   const moored::counters now = moored::count();
-  return {now.attaches,    now.refusals,     now.states_made,      now.states_adopted,
-          now.states_kept, now.states_freed, now.states_forgotten, now.overdue};
+  return {now.attaches,         now.refusals,    now.states_made,
+          now.states_adopted,   now.states_kept, now.states_freed,
+          now.states_forgotten, now.overdue,     now.states_over_limit};
 }
 
 moored_status moored_install() {

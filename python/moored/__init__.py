@@ -16,6 +16,7 @@ from ._core import (
     keeps_thread,
     release_thread,
     set_closing_bound,
+    set_kept_limit,
     stats,
 )
 from .channel import Channel, ChannelClosed, ChannelStats
@@ -33,6 +34,7 @@ __all__ = [
     "keeps_thread",
     "release_thread",
     "set_closing_bound",
+    "set_kept_limit",
     "stats",
 ]
 

@@ -1,4 +1,4 @@
-"""The native measuring core of `moored lab cost` and `moored bench attach`."""
+"""The native measuring core of `moored lab cost`, `moored bench attach` and `state`."""
 
 from collections.abc import Callable
 
@@ -11,3 +11,4 @@ class Bench:
 
 def parts(empty: Callable[[], object], uses_locals: Callable[[], object], cpu: int) -> Bench: ...
 def entries(callback: Callable[[], object], cpu: int) -> Bench: ...
+def growth_by(callback: Callable[[], object], threads: int, how: str) -> int: ...

@@ -40,6 +40,7 @@ nb::dict stats() {
   result["states_freed"] = now.states_freed;
   result["states_forgotten"] = now.states_forgotten;
   result["overdue"] = now.overdue;
+  result["states_over_limit"] = now.states_over_limit;
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;
@@ -71,6 +72,8 @@ NB_MODULE(_core, module) {
         moored::set_closing_bound(std::chrono::milliseconds(std::llround(seconds * 1000)));
       },
       nb::arg("seconds"), "How many seconds shutdown waits for native threads that are in Python.");
+  module.def("set_kept_limit", &moored::set_kept_limit, nb::arg("states"),
+             "How many states native threads may keep; 0, the default, for any number.");
   module.def(
       "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
       "Put the chunk cache in place. False when this Python has nothing to gain from it.");

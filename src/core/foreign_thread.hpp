@@ -25,10 +25,10 @@ bool keep_foreign_thread_slowly(moored::detail::life now);
 /// Keeps the state of the calling thread and answers true, unless Python made the thread. Attached.
 /// Leaves no exception. Not noexcept: up to 3.13.0 Python ends a thread by unwinding it.
 inline bool keep_foreign_thread() {
-  const moored::detail::thread_record& me = moored::detail::this_thread;
+  moored::detail::thread_record& me = moored::detail::this_thread;
   const moored::detail::life now = moored::detail::the_gate.now();
-  if (me.kept != nullptr && me.kept_in == now && !me.letting_go) [[likely]]
-    return true;
+  if (me.kept != nullptr && me.kept_in == now) [[likely]]
+    return moored::detail::keep_on(me);
   if (this_threads_origin.asked_in == now && !this_threads_origin.foreign) return false;
   return keep_foreign_thread_slowly(now);
 }

@@ -1,7 +1,8 @@
 # The measuring core of `moored lab cost` and `moored bench attach`, and the library that `moored lab spin` preloads.
 nanobind_add_module(_cost NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS
   ${CMAKE_CURRENT_LIST_DIR}/cost_module.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_batch.cpp
-  ${CMAKE_CURRENT_LIST_DIR}/cost_entries.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_parts.cpp)
+  ${CMAKE_CURRENT_LIST_DIR}/cost_entries.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_memory.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/cost_parts.cpp)
 target_link_libraries(_cost PRIVATE moored::moored moored_warnings Threads::Threads)
 install(TARGETS _cost LIBRARY DESTINATION .)
 

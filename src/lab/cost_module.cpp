@@ -1,4 +1,5 @@
-// moored._cost: the measuring core of `moored lab cost` and `moored bench attach`, for Python.
+// moored._cost: the measuring core of `moored lab cost`, `moored bench attach` and `moored bench
+// state`, for Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -12,6 +13,7 @@
 
 #include "cost_batch.hpp"
 #include "cost_entries.hpp"
+#include "cost_memory.hpp"
 #include "cost_parts.hpp"
 
 namespace nb = nanobind;
@@ -88,4 +90,11 @@ NB_MODULE(_cost, module) {
         return bench(moored::lab::entries(callback.ptr()), callback, cpu);
       },
       nb::arg("callback"), nb::arg("cpu"), "Every way into Python, side by side.");
+  module.def(
+      "growth_by",
+      [](nb::callable callback, std::size_t threads, const std::string& how) {
+        return moored::lab::growth_by(threads, moored::strategy_named(how), callback.ptr());
+      },
+      nb::arg("callback"), nb::arg("threads"), nb::arg("how"),
+      "Bytes by which the process grows by idle threads that have called back once.");
 }

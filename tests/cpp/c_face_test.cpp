@@ -20,6 +20,8 @@ TEST(c_face, attaches_nests_and_detaches) {
       EXPECT_EQ(moored_keep_thread(), MOORED_OK);
       moored_release_thread();
       EXPECT_EQ(moored_count().states_kept, 0U);
+      moored_set_kept_limit(1);
+      EXPECT_EQ(moored_count().states_over_limit, 0U);
     });
     EXPECT_EQ(moored_count().states_made, moored_count().states_freed);
   });

@@ -82,6 +82,28 @@ def test_many_threads_keep_a_state_each(run_script) -> None:
     """)
 
 
+def test_a_limit_has_the_threads_that_are_too_many_let_go(run_script) -> None:
+    run_script("""
+        import threading
+        import moored
+        from foreign_threads import on_foreign_threads, until_nothing_is_kept
+        moored.set_kept_limit(2)
+        all_here = threading.Barrier(8)
+        here, answers = set(), []
+        def callback():
+            answers.append(moored.keep_thread())
+            if threading.get_ident() not in here:
+                here.add(threading.get_ident())
+                all_here.wait()
+        on_foreign_threads(callback, threads=8, calls=3)
+        assert answers.count(False) >= 6, answers
+        until_nothing_is_kept()
+        stats = moored.stats()
+        assert stats["states_over_limit"] == answers.count(False), stats
+        assert stats["states_adopted"] == stats["states_freed"] == answers.count(True), stats
+    """)
+
+
 def test_asking_does_not_make_threading_know_the_thread(run_script) -> None:
     run_script("""
         import threading

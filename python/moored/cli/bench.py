@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from moored.cli import bench_attach, bench_callbacks, bench_delivery
+from moored.cli import bench_attach, bench_callbacks, bench_delivery, bench_state
 
 HELP = "compare ways into Python, side by side in one run"
 
-BENCHES = {"attach": bench_attach, "callbacks": bench_callbacks, "delivery": bench_delivery}
+BENCHES = {
+    "attach": bench_attach,
+    "callbacks": bench_callbacks,
+    "delivery": bench_delivery,
+    "state": bench_state,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
