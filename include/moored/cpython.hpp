@@ -111,6 +111,19 @@ inline void restore(PyThreadState* state) noexcept {
   return detail::stop_if_too_late([] { return PyGILState_Ensure(); });
 }
 
+/// PyThreadState_New: a state of `interpreter`, or null without memory. Any thread, attached or
+/// not.
+[[nodiscard]] inline PyThreadState* make_state(PyInterpreterState* interpreter) noexcept {
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+  // 3.11 goes on with the null that it gets, and crashes. So it is asked only after the same memory
+  // could be had.
+  void* const room = PyMem_RawCalloc(1, sizeof(PyThreadState));
+  if (room == nullptr) return nullptr;
+  PyMem_RawFree(room);
+#endif
+  return PyThreadState_New(interpreter);
+}
+
 /// PyGILState_Ensure, or nothing when there is no memory for the state of a thread that has none,
 /// where PyGILState_Ensure itself ends the process. One PyGILState_Release takes it back.
 ///
@@ -119,7 +132,7 @@ inline void restore(PyThreadState* state) noexcept {
 [[nodiscard]] inline std::optional<PyGILState_STATE> try_ensure() noexcept {
 #if PY_VERSION_HEX < 0x030F0000
   if (this_thread_state() == nullptr) {
-    PyThreadState* const made = PyThreadState_New(PyInterpreterState_Main());
+    PyThreadState* const made = make_state(PyInterpreterState_Main());
     if (made == nullptr) return std::nullopt;
     restore(made);
     return PyGILState_UNLOCKED;

@@ -90,7 +90,7 @@ template <class Work>
 inline void make_side_state(life now) noexcept {
   PyThreadState* made = nullptr;
   (void)on_a_thread_of_its_own([&made] {
-    made = PyThreadState_New(PyInterpreterState_Main());
+    made = cpython::make_state(PyInterpreterState_Main());
     if (made == nullptr) return;
     cpython::restore(made);
     cpython::gilstate_slot::unbind_and_detach(made);

@@ -52,7 +52,7 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
   [[nodiscard]] PyThreadState* make_state() {
     const std::lock_guard lock(mutex_);
     states_.reserve(states_.size() + 1);  // before there is a state that it could lose
-    PyThreadState* const made = PyThreadState_New(state_);
+    PyThreadState* const made = cpython::make_state(state_);
     if (made == nullptr) return nullptr;
     states_.push_back(made);
     the_gate.made.fetch_add(1, std::memory_order_relaxed);
