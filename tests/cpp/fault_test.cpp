@@ -848,6 +848,8 @@ PyObjectArenaAllocator real_arenas{};
 std::atomic<bool> arenas_fail = false;
 
 TEST(fault, a_chunk_that_cannot_be_mapped_is_a_memory_error) {
+  if (PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000)
+    GTEST_SKIP() << "3.11 goes on without the chunk, and sets no exception";
   in_child([] {
     if (!moored::cpython::has_data_stacks()) return;
     const python interpreter;
@@ -873,9 +875,7 @@ TEST(fault, a_chunk_that_cannot_be_mapped_is_a_memory_error) {
       arenas_fail = false;
       EXPECT_GT(moored::count_chunks().misses, misses);
       EXPECT_EQ(refused, nullptr);
-      if (PyErr_Occurred() != nullptr) {  // 3.11 fails without an exception
-        EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_MemoryError));
-      }
+      EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_MemoryError));
       PyErr_Clear();
       PyObject* const result = PyObject_CallFunction(deep, "i", 900);
       EXPECT_NE(result, nullptr);
