@@ -7,7 +7,7 @@ CPP := $(shell git ls-files '*.cpp' '*.hpp' '*.c' '*.h' 2>/dev/null)
 .PHONY: help setup build test torture matrix asan ubsan tsan safety suites demo lint format sid interpreters clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build needs and this machine lacks (apt; needs root)
 	@PYTHON=$(PYTHON) sh tools/setup.sh
@@ -18,7 +18,7 @@ build: setup ## Make .venv with moored and everything for development in it
 test: setup ## Run all tests with every Python found; ONLY=3.12 takes just that one
 	@$(PYTHON) tools/test.py $(if $(ONLY),--only $(ONLY))
 
-torture: setup ## Run 2,000 cases of moored torture with every Python found (slow); SEED=1 repeats a run
+torture: setup ## Run 2,000 cases of moored torture with every Python found (slow); SEED=S from another seed
 	@$(PYTHON) tools/torture.py $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED))
 
 matrix: sid ## make test and make torture with every Python found and those of Debian sid (slow)

@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="VERSION", help="as in 3.12, or 3.12.1")
     parser.add_argument("--cases", type=int, default=2000, metavar="N")
-    parser.add_argument("--seed", type=int, default=FIRST_SEED, metavar="S")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED + CASES, metavar="S")
     args = parser.parse_args()
     found = find()
     wanted = set(args.only or ())
