@@ -67,7 +67,10 @@ def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["laboratory"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "moored: there is no command 'laboratory'; there are: run, lab, bench\n"
+    assert (
+        said.err
+        == "moored: there is no command 'laboratory'; there are: run, lab, bench, torture\n"
+    )
 
 
 def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

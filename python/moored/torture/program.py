@@ -131,6 +131,8 @@ def main() -> None:
     """Run the case."""
     torture_threads.report_to(int(os.environ["MOORED_TORTURE_REPORT"]))
     torture_threads.set_bound(case["bound_ms"])
+    if case["ending"] == "SIGINT":  # which jobs in the background are born to ignore
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if case["ending"] == "atexit":
         import atexit
 

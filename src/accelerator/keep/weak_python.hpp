@@ -23,6 +23,7 @@
 #pragma weak PyDict_GetItemString
 #pragma weak PyDict_SetItemString
 #pragma weak PyErr_Clear
+#pragma weak PyErr_NoMemory
 #pragma weak PyEval_RestoreThread
 #pragma weak PyEval_SaveThread
 #pragma weak PyGILState_Ensure
@@ -35,6 +36,8 @@
 #pragma weak PyInterpreterState_Main
 #pragma weak PyInterpreterView_Close
 #pragma weak PyInterpreterView_FromMain
+#pragma weak PyMem_RawCalloc
+#pragma weak PyMem_RawFree
 #pragma weak PyObject_CallMethod
 #pragma weak PyObject_GetArenaAllocator
 #pragma weak PyObject_SetArenaAllocator
