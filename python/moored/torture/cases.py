@@ -146,7 +146,14 @@ def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
                 replace(worker, farewell="none", kind=_but_for(worker.kind, "ctypes"))
                 for worker in workers
             )
-        return replace(case, workers=workers, bound_ms=dice.choice((1, 50)), lives=1)
+        # CPython ends the process, if a native thread is late in a subinterpreter that ends.
+        return replace(
+            case,
+            workers=workers,
+            bound_ms=dice.choice((1, 50)),
+            lives=1,
+            subinterpreter="none",
+        )
     return case
 
 
