@@ -25,9 +25,10 @@ matrix: sid ## make test and make torture with every Python found and those of D
 	@$(PYTHON) tools/test.py
 	@$(PYTHON) tools/torture.py
 
-asan ubsan tsan: build ## Run the C++ tests under a sanitizer, and for asan some torture
+asan ubsan tsan: build ## Run the C++ tests under a sanitizer, and for asan and ubsan some torture
 	cmake --preset $@ && cmake --build --preset $@ && ctest --preset $@ -j 2
 	$(if $(filter asan,$@),$(VENV)/moored torture --cases 100 --sanitize address)
+	$(if $(filter ubsan,$@),$(VENV)/moored torture --cases 100 --sanitize undefined)
 
 safety: setup ## Run the hazard tests with every Python found, and write docs/safety.md from them
 	@$(PYTHON) tools/safety.py --run $(if $(ONLY),--only $(ONLY))
