@@ -11,8 +11,7 @@ namespace {
 
 /// A name of __main__. The caller is attached.
 moored::reference named(const char* name) {
-  return moored::reference::borrow(
-      PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), name));
+  return moored::reference::borrow(global(name));
 }
 
 /// An asyncio loop, `loop`, that runs in a Python thread until stop().
@@ -94,8 +93,7 @@ TEST(call, after_python_it_says_so) {
       const python interpreter;
       moored::open();
       run("import builtins\n");
-      print = moored::reference::borrow(
-          PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "builtins"));
+      print = moored::reference::borrow(global("builtins"));
     }
     EXPECT_THROW(moored::call(print), moored::interpreter_closed);
   });
@@ -180,8 +178,7 @@ TEST(await, on_the_loops_own_thread_is_refused) {
                                  },
                                  METH_NOARGS, nullptr};
     PyObject* const function = PyCFunction_New(&method, nullptr);
-    PyDict_SetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "f", function);
-    Py_DECREF(function);
+    give("f", function);
     run("asyncio.run(main(f))\n");
     EXPECT_TRUE(refused);
     loop = {};

@@ -43,10 +43,6 @@ void send_from(channel<event>& into, int senders, int each,
   for (std::thread& thread : threads) thread.join();
 }
 
-void expect_balance(const channel_stats& s) {
-  EXPECT_EQ(s.sent, s.delivered + s.dropped_oldest + s.unconvertible + s.undelivered + s.depth);
-}
-
 /// Runs main as an event loop would, until the channel is empty.
 template <class T>
 void serve_until_empty(channel<T>& from) {
@@ -198,8 +194,7 @@ TEST(channel, a_handler_that_raises_is_reported_and_gets_the_next_batch) {
       run("import sys\nreports = []\nsys.unraisablehook = reports.append\nseen = []\n"
           "def handler(batch):\n    seen.extend(batch)\n    raise ValueError(batch)\n");
       channel<int> numbers;
-      numbers.on_batch(
-          PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "handler"));
+      numbers.on_batch(global("handler"));
       numbers.deliver_by(how);
       for (int number = 0; number < 3; ++number) {
         on_foreign_thread([&] { numbers.send(number); });
@@ -238,8 +233,7 @@ TEST(channel, an_interrupt_reaches_a_main_thread_that_never_lets_go) {
     const python interpreter;
     run("import sys\nsys.setswitchinterval(1000)\nseen = []\n");
     channel<int> numbers({.by = delivery::interrupt});
-    PyObject* const seen =
-        PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "seen");
+    PyObject* const seen = global("seen");
     PyObject* const extend = PyObject_GetAttrString(seen, "extend");
     numbers.on_batch(extend);
     Py_DECREF(extend);

@@ -70,6 +70,22 @@ inline long value_of(const char* expression) {
   return number;
 }
 
+/// What __main__ has under a name: borrowed, or null. The caller is attached.
+inline PyObject* global(const char* name) {
+  return PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), name);
+}
+
+/// Gives an object that the caller owns to __main__. The caller is attached.
+inline void give(const char* name, PyObject* object) {
+  PyDict_SetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), name, object);
+  Py_XDECREF(object);
+}
+
+/// Every event that was sent is accounted for.
+inline void expect_balance(const moored::channel_stats& s) {
+  EXPECT_EQ(s.sent, s.delivered + s.dropped_oldest + s.unconvertible + s.undelivered + s.depth);
+}
+
 /// Runs `body` on a new native thread and waits for its end, without the GIL.
 inline void on_foreign_thread(const std::function<void()>& body) {
   const moored::detachment detached;

@@ -367,8 +367,7 @@ TEST(load, a_million_attaches_leave_no_memory) {
                 [attaches] {
                   const python interpreter;
                   run("def call(): pass");
-                  PyObject* const main = PyImport_AddModule("__main__");
-                  PyObject* const call = PyObject_GetAttrString(main, "call");
+                  PyObject* const call = global("call");
                   on_foreign_thread([&] {
                     const auto half = [&] {
                       for (long i = 0; i < attaches / 2; ++i) {
@@ -380,7 +379,6 @@ TEST(load, a_million_attaches_leave_no_memory) {
                     const long first = half();
                     EXPECT_LE(half() - first, 256);
                   });
-                  Py_DECREF(call);
                   EXPECT_EQ(moored::count().attaches, static_cast<std::uint64_t>(attaches / 2 * 2));
                   EXPECT_EQ(moored::count().states_made, 1U);
                   EXPECT_EQ(states(), 1);

@@ -7,15 +7,6 @@ namespace {
 
 using promise = moored::promise<int>;
 
-void name(const char* what, PyObject* object) {
-  PyDict_SetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), what, object);
-  Py_XDECREF(object);
-}
-
-PyObject* global(const char* what) {
-  return PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), what);
-}
-
 constexpr const char* loop_source = "import asyncio\nloop = asyncio.new_event_loop()\n";
 
 TEST(promise, completes_asyncio_futures_from_native_threads) {
@@ -28,7 +19,7 @@ TEST(promise, completes_asyncio_futures_from_native_threads) {
     for (auto& own : promises) {
       for (int i = 0; i < each; ++i) {
         own.push_back(promise::on(global("loop")));
-        name("future", own.back().future());
+        give("future", own.back().future());
         run("futures.append(future)\n");
       }
     }
@@ -51,8 +42,8 @@ TEST(promise, completes_concurrent_futures) {
     const python interpreter;
     promise one = promise::concurrent();
     promise two = promise::concurrent();
-    name("one", one.future());
-    name("two", two.future());
+    give("one", one.future());
+    give("two", two.future());
     std::thread native([&] {
       EXPECT_TRUE(one.set_value(7));
       EXPECT_TRUE(two.set_error("by the test"));
@@ -67,7 +58,7 @@ TEST(promise, is_set_once) {
   in_child([] {
     const python interpreter;
     promise one = promise::concurrent();
-    name("one", one.future());
+    give("one", one.future());
     EXPECT_TRUE(one.set_value(1));
     EXPECT_FALSE(one.set_value(2));
     EXPECT_FALSE(one.set_error("no"));
@@ -80,7 +71,7 @@ TEST(promise, that_ends_unset_tells_its_future) {
     const python interpreter;
     {
       const promise one = promise::concurrent();
-      name("one", one.future());
+      give("one", one.future());
     }
     EXPECT_EQ(value_of("'without a value' in str(one.exception(timeout=60))"), 1);
     EXPECT_EQ(moored::count_promises().broken, 1U);
@@ -92,7 +83,7 @@ TEST(promise, of_a_cancelled_future_is_not_wanted) {
     const python interpreter;
     run(loop_source);
     promise one = promise::on(global("loop"));
-    name("one", one.future());
+    give("one", one.future());
     run("one.cancel()\n");
     std::thread([&] { EXPECT_TRUE(one.set_value(1)); }).join();
     run("async def turn():\n    while True:\n        await asyncio.sleep(0)\n        if done(): "
@@ -102,7 +93,7 @@ TEST(promise, of_a_cancelled_future_is_not_wanted) {
                                    return PyBool_FromLong(moored::count_promises().unwanted == 1);
                                  },
                                  METH_NOARGS, nullptr};
-    name("done", PyCFunction_New(&method, nullptr));
+    give("done", PyCFunction_New(&method, nullptr));
     run("loop.run_until_complete(turn())\nloop.close()\n");
   });
 }
@@ -115,7 +106,7 @@ TEST(promise, of_a_loop_that_has_closed_harms_nobody) {
     run("loop.close()\nloop = asyncio.new_event_loop()\n");
     std::thread([&] { one.set_value(1); }).join();
     promise two = promise::on(global("loop"));
-    name("two", two.future());
+    give("two", two.future());
     std::thread([&] { two.set_value(2); }).join();
     EXPECT_EQ(value_of("loop.run_until_complete(two)"), 2);
     run("loop.close()\n");
@@ -126,7 +117,7 @@ TEST(promise, of_an_object_takes_it_as_it_is) {
   in_child([] {
     const python interpreter;
     moored::promise<moored::reference> one = moored::promise<moored::reference>::concurrent();
-    name("one", one.future());
+    give("one", one.future());
     one.set_value(moored::reference());
     EXPECT_EQ(value_of("one.result(timeout=60) is None"), 1);
   });

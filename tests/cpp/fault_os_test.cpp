@@ -1,0 +1,356 @@
+// fault_os_test.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
+#include "fault_scopes.hpp"
+
+using moored::channel;
+using moored::delivery;
+using moored::refusal;
+using moored::sent;
+using moored::wakeup;
+using namespace moored_test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// ---- descriptors ----
+
+TEST(fault, a_channel_without_descriptors_is_an_error_and_leaves_none_open) {
+  in_child([] {
+    const std::ptrdiff_t before = open_descriptors();
+    for (fault* const each :
+         {&the_faults.eventfd, &the_faults.epoll_create1, &the_faults.epoll_ctl}) {
+      for (const int error : {EMFILE, ENFILE, ENOMEM, ENOSPC}) {
+        each->arm(error, 1);
+        EXPECT_EQ(error_of([] { const channel<int> numbers; }), error);
+        EXPECT_EQ(open_descriptors(), before);
+      }
+    }
+    channel<int> numbers;
+    EXPECT_EQ(numbers.send(1), sent::queued);
+  });
+}
+
+TEST(fault, a_forked_child_without_descriptors_gets_an_error_and_the_parent_keeps_its_channel) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    EXPECT_EQ(numbers.send(1), sent::queued);
+    EXPECT_EQ(fate_of([&] {
+                EXPECT_EQ(error_of([] {
+                            const without_descriptors now;
+                            const channel<int> another;
+                          }),
+                          EMFILE);
+                EXPECT_EQ(numbers.send(2), sent::closed);
+                EXPECT_TRUE(numbers.wait());
+                expect_balance(numbers.stats());
+              }),
+              "exit 0");
+    EXPECT_EQ(numbers.take_native(), std::vector{1});
+  });
+}
+
+TEST(fault, interrupted_reads_and_writes_are_made_again) {
+  in_child([] {
+    wakeup bell;
+    the_faults.write.arm(EINTR, 3);
+    EXPECT_TRUE(bell.notify());
+    EXPECT_EQ(the_faults.write.failed(), 3);
+    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
+    the_faults.read.arm(EINTR, 3);
+    bell.acknowledge();
+    std::uint64_t count = 0;
+    the_faults.read.disarm();
+    EXPECT_EQ(::read(bell.fd(), &count, sizeof count), -1) << "it was acknowledged";
+    EXPECT_EQ(errno, EAGAIN);
+    // A signal that never ends holds nobody up.
+    the_faults.write.arm(EINTR);
+    the_faults.read.arm(EINTR);
+    EXPECT_FALSE(bell.notify());
+    bell.acknowledge();
+  });
+}
+
+TEST(fault, a_full_counter_still_tells) {
+  in_child([] {
+    wakeup bell;
+    const std::uint64_t most = ~std::uint64_t{0} - 1;
+    ASSERT_EQ(::write(bell.fd(), &most, sizeof most), static_cast<ssize_t>(sizeof most));
+    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
+    EXPECT_EQ(bell.wait(0ns), wakeup::woken::time_over);
+    EXPECT_TRUE(bell.notify());
+    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
+    the_faults.write.arm(EAGAIN);
+    EXPECT_FALSE(bell.notify());
+  });
+}
+
+TEST(fault, a_wake_that_was_refused_is_not_counted_and_the_next_sender_tells) {
+  in_child([] {
+    channel<int> numbers;
+    the_faults.write.arm(EIO);
+    EXPECT_EQ(numbers.send(1), sent::queued);
+    EXPECT_EQ(numbers.send(2), sent::queued);
+    EXPECT_EQ(the_faults.write.failed(), 2);
+    EXPECT_EQ(numbers.stats().wakes, 0U);
+    the_faults.write.disarm();
+    EXPECT_EQ(numbers.send(3), sent::queued);
+    EXPECT_EQ(numbers.stats().wakes, 1U);
+    EXPECT_EQ(numbers.told_by().wait(0ns), wakeup::woken::told);
+    EXPECT_EQ(numbers.take_native(), (std::vector{1, 2, 3}));
+  });
+}
+
+TEST(fault, who_waits_finds_what_it_could_not_be_told_of) {
+  in_child([] {
+    const python interpreter;
+    const moored::detachment detached;
+    channel<int> numbers;
+    the_faults.write.arm(EIO);
+    std::thread waiter([&] {
+      EXPECT_TRUE(numbers.wait());
+      EXPECT_EQ(numbers.take_native(), std::vector{1});
+      EXPECT_TRUE(numbers.wait());  // until it is closed
+    });
+    numbers.send(1);
+    while (numbers.stats().depth != 0) std::this_thread::yield();
+    numbers.close();
+    waiter.join();
+  });
+}
+
+TEST(fault, a_wait_goes_on_after_signals_and_ends_with_an_error) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    the_faults.epoll_wait.arm(EINTR, 3);
+    EXPECT_FALSE(numbers.wait(1ms));
+    EXPECT_EQ(the_faults.epoll_wait.failed(), 3);
+
+    the_faults.epoll_wait.arm(EBADF);
+    EXPECT_EQ(error_of([&] { numbers.wait(); }), EBADF);
+    PyObject* const capsule = numbers.capsule();
+    const auto* const table = static_cast<moored::channel_capsule*>(
+        PyCapsule_GetPointer(capsule, moored::channel_capsule_name));
+    EXPECT_EQ(table->wait(table->channel, -1), -1);
+    EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_OSError));
+    PyErr_Clear();
+    the_faults.epoll_wait.disarm();
+
+    numbers.send(1);
+    EXPECT_EQ(numbers.stats().wakes, 1U);
+    EXPECT_TRUE(numbers.wait());
+    Py_DECREF(capsule);
+  });
+}
+
+// ---- threads and keys ----
+
+TEST(fault, a_side_state_without_a_thread_to_make_it_on_is_refused) {
+  in_child([] {
+    const python interpreter;
+    EXPECT_TRUE(moored::open());
+    on_foreign_thread([] {
+      the_faults.pthread_create.arm(EAGAIN);
+      EXPECT_EQ(moored::try_attach(moored::strategy::side).why(), refusal::no_memory);
+      {
+        the_faults.pthread_create.disarm();
+        const without_memory now;
+        EXPECT_EQ(moored::try_attach(moored::strategy::side).why(), refusal::no_memory);
+      }
+      if (moored::try_attach(moored::strategy::side).why() == refusal::unsupported) return;
+      EXPECT_TRUE(moored::try_attach(moored::strategy::side));
+    });
+  });
+}
+
+TEST(fault, an_adopted_state_without_a_reaper_is_left_to_python_and_counted) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); });
+      the_faults.pthread_create.arm(EAGAIN);
+    });
+    the_faults.pthread_create.disarm();
+    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::count().states_forgotten, 1U);
+  });
+}
+
+TEST(fault, a_process_without_keys_keeps_no_adopted_state) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      as_another_binding([] {
+        EXPECT_TRUE(moored::open());
+        the_faults.pthread_key_create.arm(EAGAIN);
+        EXPECT_FALSE(moored::keep_thread());
+        EXPECT_EQ(the_faults.pthread_key_create.failed(), 1);
+      });
+    });
+    EXPECT_EQ(moored::count().states_kept, 0U);
+  });
+}
+
+TEST(fault, an_adaptive_interrupt_without_a_thread_is_looked_after_from_the_next_send_on) {
+  if (!moored::cpython::pending_calls_interrupt) GTEST_SKIP() << "needs CPython 3.13";
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers({.by = delivery::adaptive});
+    std::atomic<int> handled = 0;
+    numbers.on_batch([&](std::span<int> batch) { handled += static_cast<int>(batch.size()); });
+    Py_MakePendingCalls();  // main introduces itself
+    std::thread([&] {
+      the_faults.pthread_create.arm(EAGAIN);
+      EXPECT_EQ(numbers.send(1), sent::queued);
+      EXPECT_EQ(the_faults.pthread_create.failed(), 1);
+      the_faults.pthread_create.disarm();
+      EXPECT_EQ(numbers.send(2), sent::queued);
+    }).join();
+    const moored::detachment asleep;
+    while (handled != 2) std::this_thread::yield();
+  });
+}
+
+TEST(fault, who_looks_after_an_interrupt_needs_no_memory) {
+  if (!moored::cpython::pending_calls_interrupt) GTEST_SKIP() << "needs CPython 3.13";
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers({.by = delivery::adaptive});
+    std::atomic<int> handled = 0;
+    numbers.on_batch([&](std::span<int> batch) { handled += static_cast<int>(batch.size()); });
+    Py_MakePendingCalls();
+    std::thread([&] {
+      numbers.send(1);
+      the_faults.operator_new.arm(ENOMEM);
+      memory_is_short_everywhere = true;
+    }).join();
+    {
+      const moored::detachment asleep;
+      while (handled == 0) std::this_thread::yield();
+    }
+    memory_is_short_everywhere = false;
+  });
+}
+
+// ---- the clock ----
+
+/// A call that stays inside Python for ever, detached.
+void stay_inside_for_ever() {
+  std::binary_semaphore is_inside{0};
+  std::thread([&] {
+    const moored::attachment attached = moored::attach();
+    const moored::detachment detached;
+    is_inside.release();
+    for (;;) pause();
+  }).detach();
+  const moored::detachment detached;
+  is_inside.acquire();
+}
+
+TEST(fault, shutdown_ends_though_the_clock_stands_still) {
+  in_child([] {
+    Py_InitializeEx(0);
+    EXPECT_TRUE(moored::open());
+    moored::set_closing_bound(50ms);
+    stay_inside_for_ever();
+    monotonic_clock::stop();
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_EQ(moored::count().overdue, 1U);
+  });
+}
+
+TEST(fault, shutdown_ends_when_the_clock_jumps) {
+  in_child([] {
+    Py_InitializeEx(0);
+    EXPECT_TRUE(moored::open());
+    moored::set_closing_bound(std::chrono::hours(10));
+    stay_inside_for_ever();
+    std::thread usher([] {
+      while (moored::try_attach(moored::strategy::temporary)) std::this_thread::yield();
+      monotonic_clock::jump(std::chrono::hours(11));
+    });
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_EQ(moored::count().overdue, 1U);
+    usher.join();
+  });
+}
+
+TEST(fault, a_handler_that_does_not_end_holds_nothing_up_though_the_clock_stands_still) {
+  in_child([] {
+    Py_InitializeEx(0);
+    EXPECT_TRUE(moored::open());
+    moored::set_closing_bound(50ms);
+    channel<int> numbers({.by = delivery::enter});
+    std::binary_semaphore is_inside{0};
+    numbers.on_batch([&](std::span<int>) {
+      const moored::detachment detached;
+      is_inside.release();
+      for (;;) pause();
+    });
+    std::thread([&] { numbers.send(1); }).detach();
+    {
+      const moored::detachment detached;
+      is_inside.acquire();
+    }
+    numbers.send(2);
+    monotonic_clock::stop();
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_EQ(numbers.stats().undelivered, 1U);
+    expect_balance(numbers.stats());
+    _exit(testing::Test::HasFailure() ? 1 : 0);  // the channel's handler never ends
+  });
+}
+
+TEST(fault, waits_end_though_the_clock_stands_still) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    monotonic_clock::stop();
+    EXPECT_FALSE(numbers.wait(10ms));
+    moored::detail::answer none;
+    EXPECT_EQ(none.wait(10ms), moored::detail::answer::state::none);
+  });
+}
+
+TEST(fault, a_wait_ends_when_the_clock_jumps) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    the_faults.epoll_wait.arm(EINTR, 0);
+    std::thread usher([] {
+      while (the_faults.epoll_wait.calls() == 0) std::this_thread::yield();
+      monotonic_clock::jump(std::chrono::hours(11));
+    });
+    EXPECT_FALSE(numbers.wait(std::chrono::hours(10)));
+    usher.join();
+  });
+}
+
+TEST(fault, a_clock_that_jumps_or_stands_still_loses_no_event) {
+  for (const delivery how : {delivery::wake, delivery::enter, delivery::adaptive}) {
+    SCOPED_TRACE(moored::name(how));
+    in_child([how] {
+      const python interpreter;
+      channel<int> numbers({.by = how});
+      std::uint64_t handled = 0;
+      numbers.on_batch([&](std::span<int> batch) {
+        handled += batch.size();
+        if (handled % 3 == 0) monotonic_clock::jump(std::chrono::hours(24 * 365));
+      });
+      on_foreign_thread([&] {
+        for (int number = 0; number < 100; ++number) {
+          EXPECT_EQ(numbers.send(number), sent::queued);
+          if (number == 50) monotonic_clock::stop();
+        }
+      });
+      while (numbers.stats().depth != 0) {
+        numbers.deliver();
+        Py_MakePendingCalls();
+      }
+      EXPECT_EQ(handled, 100U);
+      expect_balance(numbers.stats());
+    });
+  }
+}
+
+}  // namespace
