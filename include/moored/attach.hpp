@@ -54,6 +54,9 @@ class interpreter_closed : public std::runtime_error {
 
 /// While it lives and tests true, its thread is attached: it holds the GIL and may call Python.
 ///
+/// An exception that is still set when the outermost attachment of a native thread ends goes to
+/// sys.unraisablehook.
+///
 /// Movable, but within its thread only. Attachments of one thread end in the reverse order of their
 /// beginning.
 class [[nodiscard]] attachment {
@@ -120,6 +123,11 @@ inline void attachment::undo_attach() const noexcept {
   if (cpython::unwinds_late_threads && detail::the_gate.closing() && !me.is_attached()) [[unlikely]]
     cpython::stop_this_thread();
   assert(me.is_attached() && "an attachment ends on its own thread, while that thread is attached");
+  // On a state that outlives the attachment, the thread's next call would meet an exception that
+  // this one has left set. Somebody further out, or the owner of the state, may mean it.
+  const bool is_outermost = counted_in_ || how_ == undo::end_visit;
+  if (is_outermost && how_ != undo::release && PyErr_Occurred() != nullptr) [[unlikely]]
+    cpython::report_exception();
   switch (how_) {
     case undo::nothing:
       return;

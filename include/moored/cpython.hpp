@@ -156,6 +156,11 @@ inline void restore(PyThreadState* state) noexcept {
 #endif
 }
 
+/// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.
+inline void report_exception() noexcept {
+  detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
+}
+
 /// After Py_FinalizeEx and a new Py_Initialize, 3.15 still hands a thread the freed state of the
 /// interpreter's last life, and PyGILState_Ensure hangs on it; up to 3.14 the slot was made anew.
 inline constexpr bool old_state_haunts_next_life = PY_VERSION_HEX >= 0x030F0000;

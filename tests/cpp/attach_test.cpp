@@ -50,6 +50,31 @@ TEST(attach, of_every_strategy_runs_python) {
   });
 }
 
+TEST(attach, reports_an_exception_that_is_left_set_at_its_end) {
+  in_child([] {
+    const python interpreter;
+    run("import sys\nseen = []\nsys.unraisablehook = lambda it: seen.append(it.exc_type)\n");
+    std::uint64_t ended = 0;
+    on_foreign_thread([&ended] {
+      for (const moored::strategy how :
+           {moored::strategy::kept, moored::strategy::temporary, moored::strategy::side}) {
+        {
+          const moored::attachment outer = moored::attach(how);
+          {
+            const moored::attachment inner = moored::attach(how);
+            PyErr_SetNone(PyExc_ValueError);
+          }
+          EXPECT_NE(PyErr_Occurred(), nullptr) << "it is the outer attachment's";
+        }
+        const moored::attachment next = moored::attach(how);
+        EXPECT_EQ(PyErr_Occurred(), nullptr);
+        EXPECT_EQ(value_of("seen == [ValueError] * len(seen) and len(seen)"), ++ended);
+        moored::release_thread();
+      }
+    });
+  });
+}
+
 TEST(attach, nested_does_nothing) {
   in_child([] {
     const python interpreter;

@@ -153,8 +153,8 @@ PyObject* leave_an_error(PyObject*, PyObject* way) {
   std::thread([name] {
     enter(name, [] { PyErr_SetString(PyExc_ValueError, "by the test"); });
     enter(name, [] {
-      say(PyErr_Occurred() != nullptr ? "an exception left set is met by the next call"
-                                      : "an exception left set is lost");
+      say(PyErr_Occurred() != nullptr ? "the next call meets an exception left set"
+                                      : "the next call does not meet it");
       PyErr_Clear();
     });
   }).join();
