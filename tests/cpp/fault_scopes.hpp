@@ -1,11 +1,9 @@
-// fault_scopes.hpp: what the fault tests share: scopes in which something is refused, and attempts
-// with each allocation failing in its turn.
+// fault_scopes.hpp: what the fault tests share: attempts with each allocation failing in its turn,
+// and what they look at.
 #pragma once
 
 #include "child.hpp"
 #include "faults.hpp"
-
-#include <sys/resource.h>
 
 #include <filesystem>
 #include <iterator>
@@ -56,22 +54,6 @@ template <class Attempt>
 void with_each_python_allocation_failing(Attempt attempt) {
   with_each_allocation_failing<without_python_memory>(the_faults.python_memory, attempt);
 }
-
-/// For a scope the process can open nothing.
-class without_descriptors {
- public:
-  without_descriptors() noexcept {
-    getrlimit(RLIMIT_NOFILE, &before_);
-    const rlimit none{.rlim_cur = 3, .rlim_max = before_.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &none);
-  }
-  ~without_descriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
-  without_descriptors(const without_descriptors&) = delete;
-  without_descriptors& operator=(const without_descriptors&) = delete;
-
- private:
-  rlimit before_{};
-};
 
 /// An interpreter whose memory can be made short.
 class short_python {
