@@ -1,5 +1,5 @@
 // fault_memory_test.cpp: memory that the allocators refuse, native ones and Python's.
-#include "fault_scopes.hpp"
+#include "fault_attempts.hpp"
 
 using moored::channel;
 using moored::channel_stats;

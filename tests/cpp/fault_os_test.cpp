@@ -1,5 +1,5 @@
 // fault_os_test.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
-#include "fault_scopes.hpp"
+#include "fault_attempts.hpp"
 
 using moored::channel;
 using moored::delivery;

@@ -1,5 +1,5 @@
 // fault_promise_test.cpp: promises and calls whose descriptors, threads or memory are refused.
-#include "fault_scopes.hpp"
+#include "fault_attempts.hpp"
 
 using moored::channel;
 using moored::delivery;

@@ -1,4 +1,4 @@
-// fault_scopes.hpp: what the fault tests share: attempts with each allocation failing in its turn,
+// fault_attempts.hpp: what the fault tests share: attempts with each allocation failing in its turn,
 // and what they look at.
 #pragma once
 
