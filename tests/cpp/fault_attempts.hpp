@@ -1,4 +1,4 @@
-// fault_attempts.hpp: what the fault tests share: attempts with each allocation failing in its turn,
+// fault_attempts.hpp: what the fault tests share: attempts with each allocation failing in turn,
 // and what they look at.
 #pragma once
 

@@ -65,37 +65,23 @@ inline constinit thread_local bool memory_is_short = false;
 /// All of them.
 inline constinit std::atomic<bool> memory_is_short_everywhere{false};
 
-/// For a scope the calling thread gets no memory: operator new, by default from its first call on.
-class without_memory {
+/// For a scope the calling thread gets no memory of one kind, by default from its first call on.
+template <fault faults::*Kind>
+class short_of {
  public:
-  explicit without_memory(std::int64_t failing = fault::for_ever,
-                          std::int64_t passing = 0) noexcept {
-    the_faults.operator_new.arm(ENOMEM, failing, passing);
+  explicit short_of(std::int64_t failing = fault::for_ever, std::int64_t passing = 0) noexcept {
+    (the_faults.*Kind).arm(ENOMEM, failing, passing);
     memory_is_short = true;
   }
-  ~without_memory() {
+  ~short_of() {
     memory_is_short = false;
-    the_faults.operator_new.disarm();
+    (the_faults.*Kind).disarm();
   }
-  without_memory(const without_memory&) = delete;
-  without_memory& operator=(const without_memory&) = delete;
+  short_of(const short_of&) = delete;
+  short_of& operator=(const short_of&) = delete;
 };
-
-/// The same for Python's allocators.
-class without_python_memory {
- public:
-  explicit without_python_memory(std::int64_t failing = fault::for_ever,
-                                 std::int64_t passing = 0) noexcept {
-    the_faults.python_memory.arm(ENOMEM, failing, passing);
-    memory_is_short = true;
-  }
-  ~without_python_memory() {
-    memory_is_short = false;
-    the_faults.python_memory.disarm();
-  }
-  without_python_memory(const without_python_memory&) = delete;
-  without_python_memory& operator=(const without_python_memory&) = delete;
-};
+using without_memory = short_of<&faults::operator_new>;
+using without_python_memory = short_of<&faults::python_memory>;
 
 /// Puts allocators that can fail upon Python's. Before Py_Initialize.
 void own_python_memory() noexcept;
