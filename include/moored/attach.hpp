@@ -119,8 +119,10 @@ class [[nodiscard]] attachment {
 
 inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
-  // Unwound by CPython out of Python code, on its way through frames that may be noexcept.
-  if (cpython::unwinds_late_threads && detail::the_gate.closing() && !me.is_attached()) [[unlikely]]
+  // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
+  // when the interpreter is gone already.
+  if (cpython::unwinds_late_threads && !detail::gate::is_open(detail::the_gate.now()) &&
+      !me.is_attached()) [[unlikely]]
     cpython::stop_this_thread();
   assert(me.is_attached() && "an attachment ends on its own thread, while that thread is attached");
   // On a state that outlives the attachment, the thread's next call would meet an exception that
