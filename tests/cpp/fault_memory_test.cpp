@@ -6,7 +6,6 @@ using moored::channel_stats;
 using moored::delivery;
 using moored::refusal;
 using moored::sent;
-using moored::wakeup;
 using namespace moored_test;
 using namespace std::chrono_literals;
 

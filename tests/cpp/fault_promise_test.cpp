@@ -1,13 +1,7 @@
 // fault_promise_test.cpp: promises and calls whose descriptors, threads or memory are refused.
 #include "fault_attempts.hpp"
 
-using moored::channel;
-using moored::delivery;
-using moored::refusal;
-using moored::sent;
-using moored::wakeup;
 using namespace moored_test;
-using namespace std::chrono_literals;
 
 namespace {
 
