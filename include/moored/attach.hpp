@@ -128,7 +128,8 @@ inline void attachment::undo_attach() const noexcept {
   // On a state that outlives the attachment, the thread's next call would meet an exception that
   // this one has left set. Somebody further out, or the owner of the state, may mean it.
   const bool is_outermost = counted_in_ || how_ == undo::end_visit;
-  if (is_outermost && how_ != undo::release && PyErr_Occurred() != nullptr) [[unlikely]]
+  const PyThreadState* const known = how_ == undo::save ? me.kept : nullptr;
+  if (is_outermost && how_ != undo::release && cpython::has_exception(known)) [[unlikely]]
     cpython::report_exception();
   switch (how_) {
     case undo::nothing:

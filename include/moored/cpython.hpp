@@ -156,6 +156,17 @@ inline void restore(PyThreadState* state) noexcept {
 #endif
 }
 
+/// True when an exception is set. Attached, with the state `known` if that is not null: to find it
+/// takes PyErr_Occurred longer than to look.
+[[nodiscard]] inline bool has_exception(const PyThreadState* known) noexcept {
+  if (known == nullptr) return PyErr_Occurred() != nullptr;
+#if PY_VERSION_HEX >= 0x030C0000
+  return known->current_exception != nullptr;
+#else
+  return known->curexc_type != nullptr;
+#endif
+}
+
 /// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.
 inline void report_exception() noexcept {
   detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
