@@ -18,7 +18,7 @@ def torture(workspace: Workspace, cases: int, seed: int) -> int:
     """Run the cases; give how many failed."""
     status = workspace.attempt(
         *(workspace.venv / "bin" / "moored", "torture"),
-        *(f"--cases={cases}", f"--seed={seed}", "--jobs=4"),
+        *(f"--cases={cases}", f"--seed={seed}", "--jobs=8"),
         f"--cache={workspace.build / 'torture'}",
         limit=300 + cases * SECONDS_A_CASE,
     )
