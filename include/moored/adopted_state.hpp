@@ -118,7 +118,7 @@ class reaper {
   ///
   /// Without memory for the reaper's own state they are left to Python.
   void free(adoption* batch) {
-    const auto token = cpython::try_ensure();
+    const auto token = the_gate.try_ensure(the_gate.now());
     const bool can_delete = token && cpython::dead_state::can_be_deleted();
     for (adoption* dead = batch; dead != nullptr; dead = dead->next) {
       if (dead->cleared || !can_delete) continue;

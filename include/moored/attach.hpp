@@ -231,7 +231,7 @@ namespace detail {
   switch (how) {
     case strategy::kept:
       if (me.retired) break;
-      if (!detail::make_kept_state(me, now)) return turn_back(refusal::no_memory);
+      if (!detail::make_kept_state(me, now)) return turn_back(the_gate.why_no_state(now));
       return {undo::save, counts_in};
     case strategy::side:
     case strategy::borrowed: {
@@ -243,8 +243,8 @@ namespace detail {
     case strategy::temporary:
       break;
   }
-  const auto token = cpython::try_ensure();
-  if (!token) return turn_back(refusal::no_memory);
+  const auto token = the_gate.try_ensure(now);
+  if (!token) return turn_back(the_gate.why_no_state(now));
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
   return {undo::free_temporary, counts_in, *token};
 }

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -70,10 +71,40 @@ inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 /// unwinding it. Later patches of 3.13 do not, which this cannot tell when it is compiled.
 inline constexpr bool unwinds_late_threads = PY_VERSION_HEX < 0x030E0000;
 
+/// Threads that stop_this_thread() has stopped.
+inline constinit std::atomic<std::uint64_t> stopped_threads{0};
+
 /// For a thread that shutdown has given up on, and that can neither go on in Python nor back into
 /// native code that counts on having been there.
 [[noreturn]] inline void stop_this_thread() noexcept {
+  stopped_threads.fetch_add(1, std::memory_order_relaxed);
   for (;;) pause();
+}
+
+/// To be called when shutdown goes on although native threads are inside. Attached.
+///
+/// Up to 3.10 CPython frees the main interpreter under those that still wait for its GIL. Once the
+/// interpreter is finalising each of them is unwound, but only when it next looks, which it does
+/// once in a switch interval. So the end is held up, where the interpreter's dict is cleared, until
+/// ten intervals have gone by without another thread being stopped.
+inline void end_after_late_threads() noexcept {
+#if PY_VERSION_HEX < 0x030B0000
+  constexpr const char* name = "moored.late_threads";
+  PyObject* const dict = PyInterpreterState_GetDict(PyInterpreterState_Main());
+  PyObject* const last = PyCapsule_New(&stopped_threads, name, [](PyObject*) {
+    constexpr unsigned long longest_us = 1'000'000;
+    const auto quiet =
+        static_cast<useconds_t>(std::min(10 * _PyEval_GetSwitchInterval(), longest_us));
+    std::uint64_t before = 0;
+    do {
+      before = stopped_threads.load(std::memory_order_relaxed);
+      usleep(quiet);
+    } while (before != stopped_threads.load(std::memory_order_relaxed));
+  });
+  if (dict == nullptr || last == nullptr || PyDict_SetItemString(dict, name, last) != 0)
+    PyErr_Clear();
+  Py_XDECREF(last);
+#endif
 }
 
 namespace detail {
@@ -127,18 +158,23 @@ inline void restore(PyThreadState* state) noexcept {
 /// PyGILState_Ensure, or nothing when there is no memory for the state of a thread that has none,
 /// where PyGILState_Ensure itself ends the process. One PyGILState_Release takes it back.
 ///
-/// PyThreadState_New gives a thread's first state the binding and the count that PyGILState_Ensure
-/// gives it. 3.15, which binds in another way, keeps the call that is known to be right.
-[[nodiscard]] inline std::optional<PyGILState_STATE> try_ensure() noexcept {
+/// `make` is to make the state: PyThreadState_New gives a thread's first state the binding and the
+/// count that PyGILState_Ensure gives it. 3.15, which binds in another way, keeps the call that is
+/// known to be right.
+template <class Make>
+[[nodiscard]] std::optional<PyGILState_STATE> try_ensure([[maybe_unused]] Make make) noexcept {
 #if PY_VERSION_HEX < 0x030F0000
   if (this_thread_state() == nullptr) {
-    PyThreadState* const made = make_state(PyInterpreterState_Main());
+    PyThreadState* const made = make();
     if (made == nullptr) return std::nullopt;
     restore(made);
     return PyGILState_UNLOCKED;
   }
 #endif
   return ensure();
+}
+[[nodiscard]] inline std::optional<PyGILState_STATE> try_ensure() noexcept {
+  return try_ensure([] { return make_state(PyInterpreterState_Main()); });
 }
 
 /// The exception that is set, as an object that the caller owns; none is set afterwards. Attached.

@@ -58,19 +58,19 @@ template <class Work>
 /// Found out on a thread of its own, because the slot can only be found on a thread that has just
 /// got its first state. By the first who asks, perhaps by several at once: a static of this
 /// function would make a forked child wait for ever for a thread that did not come along.
-[[nodiscard]] inline refusal against_guests() noexcept {
+[[nodiscard]] inline refusal against_guests(life current) noexcept {
   guests now = the_guests.load(std::memory_order_acquire);
   if (now == guests::unknown) {
     bool looked = false;
     bool found = false;
     const bool ran = on_a_thread_of_its_own([&] {
-      const auto token = cpython::try_ensure();
+      const auto token = the_gate.try_ensure(current);
       if (!token) return;
       looked = true;
       found = cpython::gilstate_slot::find();
       PyGILState_Release(*token);
     });
-    if (!ran || !looked) return refusal::no_memory;  // the next who asks looks again
+    if (!ran || !looked) return the_gate.why_no_state(current);  // the next who asks looks again
     const guests answer =
         found && cpython::stack_protection::find() ? guests::possible : guests::impossible;
     if (the_guests.compare_exchange_strong(now, answer)) {
@@ -89,8 +89,8 @@ template <class Work>
 /// is using it.
 inline void make_side_state(life now) noexcept {
   PyThreadState* made = nullptr;
-  (void)on_a_thread_of_its_own([&made] {
-    made = cpython::make_state(PyInterpreterState_Main());
+  (void)on_a_thread_of_its_own([&made, now] {
+    made = the_gate.make_state(now);
     if (made == nullptr) return;
     cpython::restore(made);
     cpython::gilstate_slot::unbind_and_detach(made);
@@ -105,12 +105,13 @@ inline void make_side_state(life now) noexcept {
 /// `turn` held on success.
 [[nodiscard]] inline refusal become_guest(thread_record& me, shared_state& shared,
                                           life now) noexcept {
-  if (const refusal why = against_guests(); why != refusal::none) return why;
+  if (const refusal why = against_guests(now); why != refusal::none) return why;
   std::unique_lock turn(shared.turn);
   if (&shared == &the_side && (shared.state == nullptr || shared.born_in != now))
     make_side_state(now);
   PyThreadState* const state = shared.state;
-  if (state == nullptr) return &shared == &the_side ? refusal::no_memory : refusal::not_idle;
+  if (state == nullptr)
+    return &shared == &the_side ? the_gate.why_no_state(now) : refusal::not_idle;
 
   static constinit thread_local cpython::stack_bounds here;
   if (cpython::stack_protection::needed && here.size == 0) {

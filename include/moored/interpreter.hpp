@@ -152,6 +152,29 @@ class gate {
   /// is held.
   void close() noexcept;
 
+  /// True when shutdown has stopped waiting for those counted in during a life, of which `now` was
+  /// read then or at its end.
+  [[nodiscard]] bool gave_up_on(life now) const noexcept {
+    return ((now - 1) | 1) <= given_up_.load(std::memory_order_acquire);
+  }
+  /// A state of the main interpreter for a thread that is counted in; null without memory, and when
+  /// shutdown has given up on it: CPython reads what is gone when a state is made too late.
+  /// Shutdown in turn gives up when no state is being made. Not attached: with tracemalloc on,
+  /// making one waits for the GIL.
+  [[nodiscard]] PyThreadState* make_state(life now) noexcept {
+    const std::lock_guard lock(making_);
+    return gave_up_on(now) ? nullptr : cpython::make_state(PyInterpreterState_Main());
+  }
+  /// cpython::try_ensure(), likewise.
+  [[nodiscard]] std::optional<PyGILState_STATE> try_ensure(life now) noexcept {
+    if (gave_up_on(now)) return std::nullopt;
+    return cpython::try_ensure([this, now] { return make_state(now); });
+  }
+  /// Why neither could be done.
+  [[nodiscard]] refusal why_no_state(life now) const noexcept {
+    return gave_up_on(now) ? refusal::closing : refusal::no_memory;
+  }
+
   void set_bound(std::chrono::milliseconds bound) noexcept {
     constexpr std::chrono::milliseconds none{0}, longest = std::chrono::hours(24 * 365);
     bound_ms_.store(std::clamp(bound, none, longest).count(), std::memory_order_relaxed);
@@ -179,6 +202,8 @@ class gate {
   /// In a forked child only the forking thread lives on; whoever else was inside is gone without
   /// having left.
   void after_fork(bool this_thread_is_inside) noexcept {
+    new (&opening_) std::mutex;
+    new (&making_) std::mutex;
     left_.store(entered_.load() - (this_thread_is_inside ? 1 : 0));
     forgotten.fetch_add(kept.exchange(0));
   }
@@ -197,8 +222,10 @@ class gate {
   std::atomic<std::uint64_t> left_{0};
   alignas(64) std::atomic<life> life_{0};
   std::atomic<bool> closing_{false};
+  std::atomic<life> given_up_{0};  // the latest life that shutdown has stopped waiting for
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
+  std::mutex making_;    // held while a state is made
   std::mutex opening_;   // for what open() does last
   bool hooked_ = false;  // pthread_atfork; under opening_
 };
@@ -286,7 +313,6 @@ inline bool gate::open() {
       thread_record& me = this_thread;
       me.kept = nullptr;
       me.kept_in = me.fast = 0;
-      new (&the_gate.opening_) std::mutex;
       me.letting_go = departure::none;
       me.listed = &unlisted;
       the_keepers.after_fork();
@@ -312,12 +338,17 @@ inline void gate::close() noexcept {
   if (inside() != mine) {
     PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
     wait_for_calls_inside();
+    if (inside() != mine) {
+      const std::lock_guard lock(making_);
+      given_up_.store(now() - 1, std::memory_order_release);
+    }
     PyEval_RestoreThread(me);
   }
   forgotten.fetch_add(side.exchange(0));
   const std::uint64_t still = inside() - mine;
   if (still == 0) return;
   overdue.fetch_add(still);
+  cpython::end_after_late_threads();
   PySys_WriteStderr(
       "moored: shutdown goes on although %llu native call(s) did not leave Python within %lld ms\n",
       static_cast<unsigned long long>(still),

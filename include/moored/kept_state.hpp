@@ -70,9 +70,9 @@ struct retirement {
 inline thread_local retirement this_threads_retirement;
 
 /// Makes the state of a thread that has none, keeps it, and leaves the thread attached. Counted in
-/// at the gate. False when there is no memory for it.
+/// at the gate. False when there is no memory for it, or shutdown has given up on the thread.
 [[nodiscard]] inline bool make_kept_state(thread_record& me, life now) noexcept {
-  if (!cpython::try_ensure()) return false;  // not released: this is the keeping
+  if (!the_gate.try_ensure(now)) return false;  // not released: this is the keeping
   this_threads_retirement.arm();
   start_keeping(me, cpython::this_thread_state(), now);
   me.fast = now;

@@ -301,7 +301,7 @@ inline bool main_is_ready() noexcept {
     PyErr_Clear();
     PyGILState_Release(*token);
   });
-  return ran && opened && against_guests() == refusal::none;
+  return ran && opened && against_guests(the_gate.now()) == refusal::none;
 }
 
 inline PyObject* close_subinterpreter(PyObject* capsule, PyObject*) noexcept {

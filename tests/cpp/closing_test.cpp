@@ -6,6 +6,7 @@
 
 using namespace moored_test;
 using moored::refusal;
+using moored::strategy;
 
 namespace {
 
@@ -100,6 +101,71 @@ TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
     }
     EXPECT_EQ(Py_FinalizeEx(), 0);
     EXPECT_EQ(moored::count().overdue, 1U);
+  });
+}
+
+TEST(closing, makes_no_state_for_a_thread_that_it_has_given_up_on) {
+  for (const moored::strategy how : {strategy::temporary, strategy::side, strategy::kept}) {
+    SCOPED_TRACE(moored::name(how));
+    in_child([how] {
+      Py_InitializeEx(0);
+      EXPECT_TRUE(moored::open());
+      moored::set_closing_bound(std::chrono::milliseconds(0));
+      std::binary_semaphore is_inside{0}, is_over{0};
+      std::thread late([&] {
+        const moored::detail::passage inside;  // on its way in
+        moored::detail::this_thread.inside = true;
+        is_inside.release();
+        is_over.acquire();
+        EXPECT_EQ(moored::try_attach(how).why(), refusal::closing);
+      });
+      is_inside.acquire();
+      EXPECT_EQ(Py_FinalizeEx(), 0);
+      is_over.release();
+      late.join();
+      EXPECT_EQ(moored::count().overdue, 1U);
+      EXPECT_EQ(moored::count().states_made, 0U);
+    });
+  }
+}
+
+TEST(closing, stops_late_threads_before_it_frees_what_they_read) {
+  if (PY_VERSION_HEX >= 0x030B0000) GTEST_SKIP() << "CPython frees the interpreter up to 3.10";
+  in_child([] {
+    Py_InitializeEx(0);
+    run("import sys\nsys.setswitchinterval(0.2)\n");  // for so long a waiting thread does not look
+    static std::atomic<pid_t> late{0};
+    static std::atomic<bool> comes_back{false};
+    // Registered before the gate opens, so it runs after the gate has given up. Holds the GIL until
+    // the late thread sleeps, which it does nowhere but in the wait for the GIL.
+    static const auto lure = +[] {
+      comes_back = true;
+      const std::string path = "/proc/self/task/" + std::to_string(late) + "/stat";
+      std::string stat;
+      do {
+        std::getline(std::ifstream(path), stat);
+      } while (stat.find(") S ") == std::string::npos);
+    };
+    const std::string source = "import atexit, ctypes\nlure = ctypes.PYFUNCTYPE(None)(" +
+                               std::to_string(reinterpret_cast<std::uintptr_t>(lure)) +
+                               ")\natexit.register(lure)\n";
+    run(source.c_str());
+    EXPECT_TRUE(moored::open());
+    moored::set_closing_bound(std::chrono::milliseconds(0));
+    std::thread([] {
+      const moored::attachment attached = moored::attach();
+      const moored::detachment detached;
+      late = gettid();
+      while (!comes_back) {
+      }
+    }).detach();
+    {
+      const moored::detachment detached;
+      while (late == 0) std::this_thread::yield();
+    }
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::cpython::stopped_threads, 1U);
   });
 }
 

@@ -65,7 +65,7 @@ class Case:
     workers: tuple[Worker, ...]
     ending: str
     begun: int
-    """So many attaches are awaited before the end begins; 0: none."""
+    """So many attaches and sends are awaited before the end begins; 0: none."""
     work: str
     """What a native thread's call does in Python."""
     fork: str
@@ -80,7 +80,9 @@ class Case:
     def words(self) -> str:
         """Say it in one line."""
         said = [f"{worker.threads} x {_worker_words(worker)}" for worker in self.workers]
-        said.append(f"end: {self.ending}{f' after {self.begun} attaches' if self.begun else ''}")
+        said.append(
+            f"end: {self.ending}{f' after {self.begun} attaches or sends' if self.begun else ''}"
+        )
         if self.fork != "none":
             said.append(f"fork: {self.fork}")
         if self.subinterpreter != "none":

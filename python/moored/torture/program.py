@@ -153,10 +153,9 @@ def main() -> None:
         fork_from_main()
     if case["begun"]:
         endless = any(
-            worker["calls"] == 0 and worker["kind"] not in ("send", "overstay")
-            for worker in case["workers"]
+            worker["calls"] == 0 and worker["kind"] != "overstay" for worker in case["workers"]
         )
-        torture_threads.wait_for_attaches(case["begun"] if endless else 1)
+        torture_threads.wait_for_work(case["begun"] if endless else 1)
     end()
 
 

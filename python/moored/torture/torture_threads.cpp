@@ -323,13 +323,15 @@ PyObject* deliver(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-PyObject* wait_for_attaches(PyObject*, PyObject* wanted) {
+/// Waits for so many attaches and sends.
+PyObject* wait_for_work(PyObject*, PyObject* wanted) {
   const unsigned long long number = PyLong_AsUnsignedLongLong(wanted);
   if (PyErr_Occurred()) return nullptr;
   const auto until = std::chrono::steady_clock::now() + patience;
   {
     const moored::detachment others_turn;
-    while (moored::count().attaches < number && std::chrono::steady_clock::now() < until)
+    while (moored::count().attaches + the_sums.attempts < number &&
+           std::chrono::steady_clock::now() < until)
       std::this_thread::sleep_for(100us);
   }
   Py_RETURN_NONE;
@@ -420,8 +422,14 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
   return left;
 }
 
-/// A consistent set of numbers: threads that Python does not wait for may still be at it.
-[[nodiscard]] std::string numbers() {
+struct numbers {
+  std::string text;
+  bool in_send;  // an attempt is not counted yet
+  friend bool operator==(const numbers&, const numbers&) = default;
+};
+
+/// A consistent set: threads that Python does not wait for may still be at it.
+[[nodiscard]] numbers look() {
   const sums& mine = the_sums;
   const std::uint64_t attempts = mine.attempts;
   const moored::counters now = moored::count();
@@ -468,21 +476,22 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
   std::string text;
   for (const auto& [name, value] : said)
     text += ", \"" + std::string(name) + "\": " + std::to_string(value);
-  return text;
+  const std::uint64_t unsent = all.dropped_newest + all.rejected + all.refused;
+  return {text, attempts != all.sent + unsent};
 }
 
 [[gnu::destructor]] void report() {
   if (report_fd < 0 || reporter != getpid()) return;
   senders_stop = true;
   const unsigned long left = unjoined();
-  std::string text = numbers();
+  numbers seen = look();
   // The same for 50 ms; on a busy machine a thread may be in the middle of something for a while.
-  for (int looks = 0, alike = 0; looks < 400 && alike < 10; ++looks) {
+  for (int looks = 0, alike = 0; looks < 2000 && (alike < 10 || seen.in_send); ++looks) {
     std::this_thread::sleep_for(5ms);
-    const std::string before = std::exchange(text, numbers());
-    alike = text == before ? alike + 1 : 0;
+    const numbers before = std::exchange(seen, look());
+    alike = seen == before ? alike + 1 : 0;
   }
-  text = "{\"unjoined\": " + std::to_string(left) + text + "}\n";
+  const std::string text = "{\"unjoined\": " + std::to_string(left) + seen.text + "}\n";
   if (write(report_fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) _exit(99);
 }
 
@@ -491,7 +500,7 @@ PyMethodDef methods[] = {
     {"open_channel", open_channel, METH_VARARGS, nullptr},
     {"saw", saw, METH_O, nullptr},
     {"deliver", deliver, METH_NOARGS, nullptr},
-    {"wait_for_attaches", wait_for_attaches, METH_O, nullptr},
+    {"wait_for_work", wait_for_work, METH_O, nullptr},
     {"visit_subinterpreter", visit_subinterpreter, METH_O, nullptr},
     {"set_bound", set_bound, METH_O, nullptr},
     {"fork_natively", fork_natively, METH_NOARGS, nullptr},
