@@ -129,7 +129,7 @@ def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
         workers=workers,
         ending=ending,
         begun=dice.choice((0, 0, 1, 50, 500)),
-        work=dice.choice(("nothing", "little", "much", "waits")),
+        work=_but_for_forks(dice.choice(("nothing", "little", "much", "waits")), fork),
         fork=fork,
         subinterpreter=interpreters if minor >= 12 or interpreters != "own GIL" else "none",
         delivery=delivery if minor >= 13 or delivery != "interrupt" else "wake",
@@ -169,6 +169,12 @@ def _draw_worker(dice: random.Random, kinds: Sequence[str]) -> Worker:
     # Who may wait in send() for a consumer that is gone is woken by the channel's end.
     comes_back = dice.random() < 0.2 and not (joined and calls == 0)
     return Worker(kind, threads, calls, joined, comes_back, dice.choice(("none", "first", "last")))
+
+
+def _but_for_forks(work: str, fork: str) -> str:
+    # CPython's own: the child drops what current_thread() has left in the thread-locals of others,
+    # which waits for a lock of threading's that another thread may have held in the fork.
+    return "nothing" if work == "little" and fork != "none" else work
 
 
 def _but_for(kind: str, plain: str) -> str:

@@ -70,7 +70,8 @@ def fork_from_main() -> None:
     if child == 0:
         case["fork"] = "none"
         torture_threads.start("attach", 2, 10, False, False, "none", work, 0, 0)
-        if case["ending"] == "embedded":
+        # CPython 3.15's own: its end waits in the child for guards of threads that are not there.
+        if case["ending"] == "embedded" or sys.version_info >= (3, 15):
             os._exit(0)
         sys.exit(0)
     expect(wait_for(child), "main's child")
