@@ -7,6 +7,7 @@
 #pragma weak _Py_Dealloc
 #pragma weak _Py_DecRef
 #pragma weak _Py_NoneStruct
+#pragma weak _PyEval_GetSwitchInterval
 #pragma weak _PyObject_CallMethod_SizeT
 #pragma weak Py_AtExit
 #pragma weak Py_DecRef
@@ -33,6 +34,7 @@
 #pragma weak PyInterpreterGuard_Close
 #pragma weak PyInterpreterGuard_FromView
 #pragma weak PyInterpreterState_Get
+#pragma weak PyInterpreterState_GetDict
 #pragma weak PyInterpreterState_Main
 #pragma weak PyInterpreterView_Close
 #pragma weak PyInterpreterView_FromMain
