@@ -12,6 +12,7 @@ from pathlib import Path
 
 OLDEST = (3, 10)
 SERIES = [f"3.{minor}" for minor in range(10, 16)]
+NAMES = [f"python{series}{build}" for series in SERIES for build in ("", "t")]
 CHECKOUT = Path(__file__).resolve().parent.parent
 INSIDE = CHECKOUT / "tools" / "inside.sh"
 
@@ -53,8 +54,9 @@ class Interpreter:
     @property
     def name(self) -> str:
         """Its short name in tables and folder names, unique among those found."""
+        version = self.version if self.gil else f"{self.version}t"
         place = "sid" if self.root else "system" if self.home == "/usr" else ""
-        return f"{self.version}-{place}" if place else self.version
+        return f"{version}-{place}" if place else version
 
     @property
     def series(self) -> str:
@@ -65,7 +67,7 @@ class Interpreter:
     def unusable(self) -> str:
         """Why nothing can be built for it; empty when it can."""
         if not self.gil:
-            return "free-threaded builds are not supported yet"
+            return "without a GIL, only the C++ tests"
         if not self.headers:
             return f"no Python.h; on Debian: apt-get install python{self.series}-dev"
         if not self.venv:
@@ -105,10 +107,10 @@ def candidates() -> list[tuple[str, Path | None]]:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     found: list[tuple[str, Path | None]] = [(shutil.which("python3") or sys.executable, None)]
     found += [(str(path), None) for path in sorted(pyenv.glob("3.*/bin/python"))]
-    found += [(f"/usr/bin/python{series}", None) for series in SERIES]
-    found += [(path, None) for series in SERIES if (path := shutil.which(f"python{series}"))]
+    found += [(f"/usr/bin/{name}", None) for name in NAMES]
+    found += [(path, None) for name in NAMES if (path := shutil.which(name))]
     if sid := sid_folder():
-        found += [(f"/usr/bin/python{series}", sid) for series in SERIES]
+        found += [(f"/usr/bin/{name}", sid) for name in NAMES]
     return [
         (path, root) for path, root in found if root is None or (root / path.lstrip("/")).exists()
     ]
@@ -116,11 +118,13 @@ def candidates() -> list[tuple[str, Path | None]]:
 
 def find() -> list[Interpreter]:
     """All interpreters, each once, the default python3 first and then by version."""
-    found: dict[tuple[str, Path | None], Interpreter] = {}
+    # One that is installed under two names is one: python3.14 and python3.14t.
+    found: dict[tuple[str, str, bool, Path | None], Interpreter] = {}
     for path, root in candidates():
         interpreter = probe(path, root)
         if interpreter:
-            found.setdefault((interpreter.executable, root), interpreter)
+            which = (interpreter.home, interpreter.version, interpreter.gil, root)
+            found.setdefault(which, interpreter)
     default, others = list(found.values())[:1], list(found.values())[1:]
 
     def by_version(interpreter: Interpreter) -> list[int]:
@@ -131,7 +135,7 @@ def find() -> list[Interpreter]:
 
 def missing(found: list[Interpreter]) -> list[str]:
     """Name the series of which no interpreter was found."""
-    return [series for series in SERIES if series not in {one.series for one in found}]
+    return [series for series in SERIES if series not in {one.series for one in found if one.gil}]
 
 
 def main() -> int:

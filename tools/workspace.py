@@ -115,7 +115,7 @@ class Workspace:
         self.run(
             "cmake",
             *("-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
-            *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.python}"),
+            *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.interpreter.executable}"),
             limit=120,
         )
         self.run("cmake", "--build", folder, limit=900)

@@ -44,7 +44,8 @@ TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
     const python interpreter;
     run(visits_source);
     std::vector<long> memory;
-    for (int round = 0; round < 10; ++round) {
+    constexpr unsigned rounds = has_gil ? 10 : 6;  // without one, each state is dear
+    for (unsigned round = 0; round < rounds; ++round) {
       on_foreign_thread([] {
         for (int i = 0; i < 1000; ++i) {
           std::thread([] {
@@ -59,12 +60,10 @@ TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
       memory.push_back(resident_kb());
     }
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_adopted, 10000U);
-    EXPECT_EQ(moored::count().states_freed, 10000U);
-// These keep freed memory in quarantine, and records of threads that have ended.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    EXPECT_EQ(moored::count().states_adopted, rounds * 1000);
+    EXPECT_EQ(moored::count().states_freed, rounds * 1000);
+    if (!memory_tells) return;
     EXPECT_LE(memory.back() - memory[4], 512) << "KB after round 5: " << memory[4];
-#endif
   });
 }
 
@@ -122,6 +121,7 @@ TEST(adopt, a_pthread_key_destructor_may_enter_python_afterwards) {
 }
 
 TEST(adopt, a_state_that_somebody_else_cleared_is_not_touched) {
+  if (!has_gil) GTEST_SKIP() << "without a GIL PyDict_Clear leaves to a thread what it has made";
   in_child([] {
     const python interpreter;
     PyObject* locals_of_adopted = nullptr;

@@ -215,7 +215,7 @@ TEST(detachment, lets_another_thread_run_and_nests_an_attachment) {
 TEST(attach, from_many_threads_at_once_loses_no_call) {
   in_child([] {
     const python interpreter;
-    run("calls = 0\ndef call():\n    global calls\n    calls += 1\n");
+    run(counting_source);
     constexpr int threads = 8;
     constexpr int rounds = 500;
     on_foreign_thread([] {

@@ -246,6 +246,7 @@ TEST(channel, an_interrupt_reaches_a_main_thread_that_never_lets_go) {
 
 TEST(channel, an_adaptive_interrupt_that_main_does_not_see_is_looked_after) {
   if (!moored::cpython::pending_calls_interrupt) GTEST_SKIP() << "needs CPython 3.13";
+  if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
     channel<int> numbers({.by = delivery::adaptive});
@@ -260,6 +261,7 @@ TEST(channel, an_adaptive_interrupt_that_main_does_not_see_is_looked_after) {
 }
 
 TEST(channel, the_gil_is_seen_from_outside) {
+  if (!has_gil) GTEST_SKIP() << "there is no GIL to be seen";
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030D0000
   GTEST_SKIP() << "3.12 does not tell who holds the GIL";
 #endif

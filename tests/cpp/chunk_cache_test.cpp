@@ -300,7 +300,10 @@ TEST_F(chunk_cache, is_installed_once_by_interpreters_with_a_gil_each) {
           PyThreadState* own = nullptr;
           ASSERT_FALSE(PyStatus_Exception(Py_NewInterpreterFromConfig(&own, &config)));
           ++ready;
-          while (ready < 4) std::this_thread::yield();
+          {
+            const moored::detachment others_turn;
+            while (ready < 4) std::this_thread::yield();
+          }
           if (moored::install() == cache_status::installed) ++installed;
           for (int round = 0; round < 50; ++round) {
             EXPECT_EQ(PyRun_SimpleString("def deep(n): return n and deep(n - 1)\ndeep(300)"), 0);

@@ -190,6 +190,7 @@ TEST(fault, a_process_without_keys_keeps_no_adopted_state) {
 
 TEST(fault, an_adaptive_interrupt_without_a_thread_is_looked_after_from_the_next_send_on) {
   if (!moored::cpython::pending_calls_interrupt) GTEST_SKIP() << "needs CPython 3.13";
+  if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
     channel<int> numbers({.by = delivery::adaptive});
@@ -210,6 +211,7 @@ TEST(fault, an_adaptive_interrupt_without_a_thread_is_looked_after_from_the_next
 
 TEST(fault, who_looks_after_an_interrupt_needs_no_memory) {
   if (!moored::cpython::pending_calls_interrupt) GTEST_SKIP() << "needs CPython 3.13";
+  if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
     channel<int> numbers({.by = delivery::adaptive});

@@ -11,7 +11,8 @@ TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
     run("def call(): pass");
     const int before = states();
     std::vector<long> memory;
-    for (int round = 0; round < 20; ++round) {
+    constexpr unsigned rounds = has_gil ? 20 : 6;  // without one, each state is dear
+    for (unsigned round = 0; round < rounds; ++round) {
       on_foreign_thread([] {
         for (int i = 0; i < 1000; ++i) {
           std::thread([] {
@@ -23,13 +24,12 @@ TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
       memory.push_back(resident_kb());
     }
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_made, 20000U);
-    EXPECT_EQ(moored::count().states_freed, 20000U);
+    EXPECT_EQ(moored::count().states_made, rounds * 1000);
+    EXPECT_EQ(moored::count().states_freed, rounds * 1000);
     EXPECT_EQ(moored::count().states_kept, 0U);
-#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory in quarantine
+    if (!memory_tells) return;
     // 15,000 threads at a leak of 64 bytes each would show as 940 KB.
     EXPECT_LE(memory.back() - memory[4], 512) << "KB after round 5: " << memory[4];
-#endif
   });
 }
 
