@@ -167,7 +167,7 @@ namespace detail {
 /// there is one (3.15).
 [[nodiscard]] inline refusal open_from_outside() noexcept {
   const cpython::interpreter_guard guard;
-  if (!guard) return refusal::no_interpreter;
+  if (!guard) return cpython::is_running() ? refusal::no_memory : refusal::no_interpreter;
   const auto token = cpython::try_ensure();
   if (!token) return refusal::no_memory;
   refusal why = refusal::none;
@@ -251,8 +251,7 @@ namespace detail {
 
 /// Attaches the calling thread to the main interpreter, or, within an attachment to a
 /// subinterpreter, to that. The result tests false when that is not possible: no interpreter, one
-/// that is shutting down, or no memory for a thread state (up to 3.14; on 3.15 CPython ends the
-/// process for that). Any thread, with or without the GIL.
+/// that is shutting down, or no memory for a thread state. Any thread, with or without the GIL.
 ///
 /// On a thread that is attached already, by whomever, this does nothing and costs a few ns. Waits
 /// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.

@@ -159,18 +159,15 @@ inline void restore(PyThreadState* state) noexcept {
 /// where PyGILState_Ensure itself ends the process. One PyGILState_Release takes it back.
 ///
 /// `make` is to make the state: PyThreadState_New gives a thread's first state the binding and the
-/// count that PyGILState_Ensure gives it. 3.15, which binds in another way, keeps the call that is
-/// known to be right.
+/// count that PyGILState_Ensure gives it.
 template <class Make>
-[[nodiscard]] std::optional<PyGILState_STATE> try_ensure([[maybe_unused]] Make make) noexcept {
-#if PY_VERSION_HEX < 0x030F0000
+[[nodiscard]] std::optional<PyGILState_STATE> try_ensure(Make make) noexcept {
   if (this_thread_state() == nullptr) {
     PyThreadState* const made = make();
     if (made == nullptr) return std::nullopt;
     restore(made);
     return PyGILState_UNLOCKED;
   }
-#endif
   return ensure();
 }
 [[nodiscard]] inline std::optional<PyGILState_STATE> try_ensure() noexcept {

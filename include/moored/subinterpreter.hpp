@@ -214,7 +214,8 @@ class travels {
     const passage through;
     if (!through) return one.in->forget(one.state);
     if (!one.in->enter()) return;  // its interpreter's end has deleted it
-    PyThreadState* const shown = cpython::this_thread_state();
+    PyThreadState* shown = cpython::this_thread_state();
+    if (shown == one.state) shown = nullptr;  // there was no memory to unbind it
     cpython::restore(one.state);
     cpython::gilstate_slot::show(one.state);
     PyThreadState_Clear(one.state);
