@@ -17,14 +17,24 @@ HAMMER = """
 ROUNDS = 15
 
 
+def is_quiet_but_for_late_threads(err: str) -> bool:
+    """Tell whether nothing was printed that CPython does not print by itself.
+
+    A thread that was paused on its way into PyGILState_Ensure since before the end finds no slot
+    for its state after it, which is a fatal error up to 3.14, with moored and without.
+    """
+    return err == "" or "gilstate_tss_set" in err
+
+
 @pytest.mark.parametrize("options", [[], ["--fresh"]], ids=["kept", "fresh"])
 def test_exit_while_native_threads_call_back(stock, kept, options):
     script = HAMMER + "    sys.exit(7)\n"
     assert stock(script).code == 7
     for _ in range(ROUNDS):
         ending = kept(script, *options)
+        assert ending.code == 7
         # With --fresh no call is redirected; a late one may end in CPython's fatal error.
-        assert (ending.code, "" if options else ending.err) == (7, "")
+        assert options or is_quiet_but_for_late_threads(ending.err)
 
 
 def test_an_exception_while_native_threads_call_back(kept):
@@ -47,9 +57,7 @@ def test_exit_while_threads_come_and_go(kept):
             sys.exit(7)
         """)
         assert ending.code == 7
-        # A thread that was paused since before the end, and makes its first state after it, meets
-        # CPython's own fatal error, with moored and without.
-        assert ending.err == "" or "gilstate_tss_set" in ending.err
+        assert is_quiet_but_for_late_threads(ending.err)
 
 
 def test_exit_with_a_native_thread_that_idles(kept):
