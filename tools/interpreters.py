@@ -66,8 +66,6 @@ class Interpreter:
     @property
     def unusable(self) -> str:
         """Why nothing can be built for it; empty when it can."""
-        if not self.gil:
-            return "without a GIL, only the C++ tests"
         if not self.headers:
             return f"no Python.h; on Debian: apt-get install python{self.series}-dev"
         if not self.venv:

@@ -131,7 +131,7 @@ def run_tests(wanted: list[str] | None) -> list[str]:
         shutil.rmtree(RECORDS, ignore_errors=True)
     for interpreter in found:
         names = {interpreter.name, interpreter.version, interpreter.series}
-        if interpreter.unusable or (wanted and not names & set(wanted)):
+        if interpreter.unusable or not interpreter.gil or (wanted and not names & set(wanted)):
             continue
         default = interpreter is found[0]
         workspace = Workspace(interpreter, default)

@@ -101,8 +101,7 @@ def compare_suites(workspace: Workspace) -> Tally:
 def test_one(interpreter: Interpreter, default: bool) -> Outcome:
     """Build and test with one interpreter; a part that cannot be built counts as one failure."""
     outcome = Outcome(interpreter)
-    only_cpp = not interpreter.gil and interpreter.headers and interpreter.library
-    if interpreter.unusable and not only_cpp:
+    if interpreter.unusable:
         outcome.note = f"not tested: {interpreter.unusable}"
         return outcome
     workspace = Workspace(interpreter, default)
@@ -129,11 +128,6 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
             workspace.install_wheels("moored[programs]")
         return Tally()
 
-    if only_cpp:
-        outcome.cpp = part("C++ tests", test_cpp)
-        outcome.note = outcome.note or "no GIL: C++ tests only"
-        outcome.seconds = time.monotonic() - started
-        return outcome
     outcome.python = part("package", install)
     if interpreter.library:
         outcome.cpp = part("C++ tests", test_cpp)

@@ -38,6 +38,8 @@ class Workspace:
         env["PATH"] = f"{self.venv / 'bin'}:{env['PATH']}"
         env["VIRTUAL_ENV"] = str(self.venv)
         env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+        if not self.interpreter.gil:
+            env["PYTHON_GIL"] = "0"  # also with extensions that have not said that they need none
         env["CMAKE_GENERATOR"] = "Ninja"
         env["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
         if self.interpreter.root or shutil.which("ccache"):

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,12 +46,19 @@ class Late:
 OVERWRITE_FREED = {"PYTHONMALLOC": "debug"}
 
 
+HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
 def everywhere() -> str:
     return ""
 
 
+def only_with_gil() -> str:
+    return "" if HAS_GIL else "only builds with the GIL have it"
+
+
 def only_without_gil() -> str:
-    return "only builds without the GIL have it, and moored does not support those yet"
+    return "only builds without the GIL have it, and it is not reproduced"
 
 
 def from_version(version: Version, why: str) -> Callable[[], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hazard import ALL, Hazard, only_without_gil
+from hazard import ALL, Hazard, only_with_gil, only_without_gil
 
 CHURN = """
 before = native.count_states()
@@ -62,6 +62,7 @@ HAZARDS = [
         moored="native.join_with_gil_held('moored')",
         must_show="joined",
         stock_shows="hangs",
+        not_run=only_with_gil,
     ),
     Hazard(
         "15",
@@ -78,11 +79,15 @@ HAZARDS = [
         "An idle kept state must be detached: others wait for it, in builds without the GIL at "
         "every stop of the world",
         stock="""
+            import gc
             native.idle("stock")
+            gc.collect()
             say("Python runs meanwhile")
         """,
         moored="""
+            import gc
             native.idle("moored")
+            gc.collect()
             say("Python runs meanwhile")
         """,
         must_show="idles detached; Python runs meanwhile",
@@ -140,6 +145,7 @@ HAZARDS = [
         must_show="moored's calls return while threads wait for the GIL in try_attach",
         stock_shows="hangs",
         evidence=("pybind/pybind11#4877", "pola-rs/polars#24448"),
+        not_run=only_with_gil,
     ),
     Hazard(
         "28",

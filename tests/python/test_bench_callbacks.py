@@ -210,7 +210,7 @@ def test_a_binding_that_cannot_be_built_has_a_row_with_the_reason(cache, tmp_pat
 
 def _judged(rows: list[Row], minor: int) -> dict[str, bool]:
     here = Path()
-    interpreter = Interpreter(here, f"3.{minor}.0", minor, "abi", here, here, "0")
+    interpreter = Interpreter(here, f"3.{minor}.0", minor, True, "abi", here, here, "0")
     return {goal.name: goal.met for goal in verdict.judge(interpreter, rows)}
 
 

@@ -6,11 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
 import moored
 import moored._core
+
+# Builds without a GIL have mimalloc alone.
+ALLOCATORS = (
+    ["mimalloc", "mimalloc_debug"]
+    if sysconfig.get_config_var("Py_GIL_DISABLED")
+    else ["pymalloc", "malloc", "pymalloc_debug", "malloc_debug"]
+)
 
 has_chunks = pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no chunks")
 
@@ -122,7 +130,7 @@ def test_ten_thousand_one_callback_threads_leave_no_memory(run_script) -> None:
 
 
 @has_chunks
-@pytest.mark.parametrize("malloc", ["pymalloc", "malloc", "pymalloc_debug", "malloc_debug"])
+@pytest.mark.parametrize("malloc", ALLOCATORS)
 def test_any_allocator_of_python_is_borne(run_script, malloc: str) -> None:
     run_script(
         """

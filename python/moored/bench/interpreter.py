@@ -22,6 +22,7 @@ answers = {
     "executable": sys.executable,
     "version": platform.python_version(),
     "minor": sys.version_info[1],
+    "gil": not sysconfig.get_config_var("Py_GIL_DISABLED"),
     "abi": sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag,
     "include": sysconfig.get_path("include"),
     "scripts": sysconfig.get_path("scripts"),
@@ -46,6 +47,7 @@ class Interpreter:
     executable: Path
     version: str
     minor: int
+    gil: bool
     abi: str
     include: Path
     scripts: Path
@@ -89,6 +91,7 @@ def look_at(python: str = sys.executable) -> Interpreter:
         executable=Path(os.path.abspath(answers["executable"])),
         version=answers["version"],
         minor=answers["minor"],
+        gil=answers["gil"],
         abi=answers["abi"],
         include=Path(answers["include"]),
         scripts=Path(answers["scripts"]),

@@ -102,7 +102,7 @@ class Case:
         return any(worker.kind == kind for worker in self.workers)
 
 
-def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
+def draw(seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool) -> Case:
     """Draw a case that CPython 3.<minor> can run, with these bindings."""
     dice = random.Random(seed)
     ending = dice.choice([one for one in ENDINGS if embeds or one != "embedded"])
@@ -111,9 +111,10 @@ def draw(seed: int, minor: int, bindings: Sequence[str], embeds: bool) -> Case:
     interpreters = dice.choice(SUBINTERPRETERS)
     delivery = dice.choice(DELIVERIES)
     overflow = dice.choice(OVERFLOWS)
-    if minor < 12:
-        # CPython's own: the child waits for ever for the lock of the list of states, if a native
-        # thread was making or deleting its state in the moment of the fork.
+    if minor < 12 or not gil:
+        # CPython's own: if a native thread was making or deleting its state in the moment of the
+        # fork, the child waits for ever for the lock of the list of states, or, without a GIL,
+        # crashes on the state that is half made.
         fork = "none"
     if fork.startswith("native"):
         # CPython's own, too: for a lock of the subinterpreter.

@@ -48,6 +48,7 @@ class Bench:
 
     python: str
     minor: int
+    gil: bool
     paths: list[str]
     bindings: tuple[str, ...] = ()
     embedding: Path | None = None
@@ -57,7 +58,7 @@ class Bench:
 
     def draw(self, seed: int) -> Case:
         """Draw a case that can be run here."""
-        return cases.draw(seed, self.minor, self.bindings, self.embedding is not None)
+        return cases.draw(seed, self.minor, self.gil, self.bindings, self.embedding is not None)
 
 
 def build(interpreter: Interpreter, cache: Path, sanitizer: str = "") -> Bench:
@@ -68,7 +69,9 @@ def build(interpreter: Interpreter, cache: Path, sanitizer: str = "") -> Bench:
         shop.build_driver()  # says what to install where nothing can be built
         target = shop.modules / f"torture{sanitizer}"
         target.mkdir(exist_ok=True)
-        bench = Bench(str(interpreter.executable), interpreter.minor, [str(target)])
+        bench = Bench(
+            str(interpreter.executable), interpreter.minor, interpreter.gil, [str(target)]
+        )
         if sanitizer:
             bench.environment = _sanitized(shop, sanitizer)
         key = f"torture{sanitizer}-{_digest()}"

@@ -6,6 +6,8 @@
 
 #pragma weak _Py_Dealloc
 #pragma weak _Py_DecRef
+#pragma weak _Py_DecRefShared
+#pragma weak _Py_MergeZeroLocalRefcount
 #pragma weak _Py_NoneStruct
 #pragma weak _PyEval_GetSwitchInterval
 #pragma weak _PyObject_CallMethod_SizeT
