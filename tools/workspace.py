@@ -97,6 +97,7 @@ class Workspace:
         self._pip(
             "install",
             "--no-build-isolation",
+            "--prefer-binary",
             f"--config-settings=build-dir={self.build / 'package'}",
             f"{CHECKOUT}[{extras}]",
             limit=900,

@@ -6,6 +6,9 @@
 // the end of a thread does not want the GIL. So an adopted state is not freed by its own thread:
 // the thread hands it to the reaper, a native thread that exists only while there is something to
 // free.
+//
+// Without a GIL nobody else may clear a state (cpython::has_gil), and there is no GIL to wait for:
+// there the thread frees it.
 #pragma once
 
 #include <pthread.h>
@@ -69,6 +72,14 @@ class reaper {
   void after_fork() noexcept {
     dead_.store(nullptr, std::memory_order_relaxed);
     running_.store(false, std::memory_order_relaxed);
+  }
+
+  /// A state of which this is the end: freed, or left to Python.
+  static void finish(adoption* dead, bool freed) noexcept {
+    (freed ? the_gate.freed : the_gate.forgotten).fetch_add(1, std::memory_order_relaxed);
+    the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
+    dead->drop();
+    the_gate.leave_unused();
   }
 
  private:
@@ -144,18 +155,24 @@ class reaper {
     }
   }
 
-  static void finish(adoption* dead, bool freed) noexcept {
-    (freed ? the_gate.freed : the_gate.forgotten).fetch_add(1, std::memory_order_relaxed);
-    the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
-    dead->drop();
-    the_gate.leave_unused();
-  }
-
   std::atomic<adoption*> dead_{nullptr};
   std::atomic<bool> running_{false};
 };
 
 inline constinit reaper the_reaper;
+
+/// What the reaper does elsewhere, on the thread whose state it is. Counted in at the gate.
+inline void free_without_gil(adoption* its) noexcept {
+  const bool frees = !its->cleared;
+  if (frees) {
+    its->released = true;
+    cpython::gilstate_slot::show(its->state);
+    cpython::restore(its->state);
+    PyThreadState_Clear(its->state);
+    PyThreadState_DeleteCurrent();
+  }
+  reaper::finish(its, frees);
+}
 
 /// The pthread key that holds this thread's adoption, so that its end is noticed; empty when the
 /// process had no key left, or no memory for it.
@@ -186,7 +203,11 @@ inline void on_thread_end(void* value) noexcept {
   if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
       pthread_setspecific(*adoption_slot(), its) == 0)
     return;
-  the_reaper.take(its);
+  if constexpr (cpython::has_gil) {
+    the_reaper.take(its);
+  } else {
+    free_without_gil(its);
+  }
 }
 
 inline std::optional<pthread_key_t> adoption_slot() noexcept {
@@ -278,6 +299,7 @@ inline void let_go(thread_record& me) noexcept {
   if (!gate::is_open(now)) return false;
   if (me.kept != nullptr && me.kept_in == now) return keep_on(me);
   if (me.kept != nullptr) forget_state(me);
+  if (!cpython::has_gil && !cpython::gilstate_slot::find()) return false;  // see free_without_gil()
   PyObject* const locals = PyThreadState_GetDict();
   if (locals == nullptr) return false;
   if (PyDict_GetItemString(locals, adoption_key) != nullptr)

@@ -25,6 +25,15 @@ namespace moored::inline v0::cpython {
 
 inline constexpr bool has_interpreter_guards = PY_VERSION_HEX >= 0x030F0000;
 
+/// Without a GIL (PEP 703) a state has heaps of its own, which go by the number of the thread that
+/// it was made on, so no other thread may use or clear it: a later thread gets that number, and
+/// takes what is in the heaps for its own (Objects/mimalloc/page.c).
+#ifdef Py_GIL_DISABLED
+inline constexpr bool has_gil = false;
+#else
+inline constexpr bool has_gil = true;
+#endif
+
 /// The thread state that is attached, or null. Any thread.
 ///
 /// Up to 3.11 the answer is for the whole process (whoever holds the GIL), from 3.12 on for this

@@ -59,6 +59,7 @@ template <class Work>
 /// got its first state. By the first who asks, perhaps by several at once: a static of this
 /// function would make a forked child wait for ever for a thread that did not come along.
 [[nodiscard]] inline refusal against_guests(life current) noexcept {
+  if constexpr (!cpython::has_gil) return refusal::unsupported;
   guests now = the_guests.load(std::memory_order_acquire);
   if (now == guests::unknown) {
     bool looked = false;

@@ -20,11 +20,13 @@
 
 namespace moored_test {
 
-#ifdef Py_GIL_DISABLED
-inline constexpr bool has_gil = false;
-#else
-inline constexpr bool has_gil = true;
-#endif
+using moored::cpython::has_gil;
+
+/// False for a strategy that this build of Python refuses.
+inline bool is_supported(moored::strategy how) {
+  return has_gil || how == moored::strategy::kept || how == moored::strategy::temporary;
+}
+inline constexpr const char* needs_a_gil = "a state is used on its own thread alone without a GIL";
 
 /// How a child ended, in words: "exit 0", "signal 6", "timed out".
 inline std::string fate_of(const std::function<void()>& body, unsigned seconds = 60) {
@@ -115,8 +117,8 @@ inline void until_nothing_is_kept() {
   while (moored::count().states_kept != 0) std::this_thread::yield();
 }
 
-/// Whether growing memory is a leak of ours: sanitizers keep freed memory and records of threads that
-/// have ended, and CPython without a GIL keeps 0.65 KB of each.
+/// Whether growing memory is a leak of ours: sanitizers keep freed memory and records of threads
+/// that have ended, and CPython without a GIL keeps 0.65 KB of each.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool memory_tells = false;
 #else

@@ -164,6 +164,7 @@ TEST(fault, a_fork_needs_no_memory) {
 TEST(fault, a_thread_without_memory_for_a_state_is_refused_and_counted) {
   for (const moored::strategy how :
        {moored::strategy::kept, moored::strategy::temporary, moored::strategy::side}) {
+    if (!is_supported(how)) continue;
     for (const bool is_open : {true, false}) {
       SCOPED_TRACE(moored::name(how));
       in_child([how, is_open] {

@@ -143,6 +143,7 @@ TEST(fault, a_wait_goes_on_after_signals_and_ends_with_an_error) {
 // ---- threads and keys ----
 
 TEST(fault, a_side_state_without_a_thread_to_make_it_on_is_refused) {
+  if (!has_gil) GTEST_SKIP() << needs_a_gil;
   in_child([] {
     const python interpreter;
     EXPECT_TRUE(moored::open());

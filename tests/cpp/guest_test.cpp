@@ -7,6 +7,17 @@ using moored::strategy;
 
 namespace {
 
+class guests : public testing::Test {
+ public:
+  void SetUp() override {
+    if (!has_gil) GTEST_SKIP() << needs_a_gil;
+  }
+};
+using guest = guests;
+using side = guests;
+using borrowed = guests;
+using lending = guests;
+
 /// Attached as a guest, on the calling thread, while main lends its state.
 void as_guest(strategy how, const std::function<void()>& body) {
   const moored::attachment attached = moored::attach(how);
@@ -25,7 +36,19 @@ void for_both(const std::function<void(strategy)>& body) {
 
 }  // namespace
 
-TEST(guest, may_nest_moored_and_other_bindings) {
+TEST(without_a_gil, no_thread_becomes_a_guest) {
+  if (has_gil) GTEST_SKIP() << "this Python has a GIL";
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      EXPECT_EQ(moored::try_attach(strategy::side).why(), moored::refusal::unsupported);
+      EXPECT_EQ(moored::try_attach(strategy::borrowed).why(), moored::refusal::unsupported);
+    });
+    EXPECT_EQ(moored::count().refusals, 2U);
+  });
+}
+
+TEST_F(guest, may_nest_moored_and_other_bindings) {
   for_both([](strategy how) {
     run("calls = 0");
     const moored::lending lend;
@@ -50,7 +73,7 @@ TEST(guest, may_nest_moored_and_other_bindings) {
   });
 }
 
-TEST(guest, leaves_no_trace_on_its_thread) {
+TEST_F(guest, leaves_no_trace_on_its_thread) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
@@ -62,7 +85,7 @@ TEST(guest, leaves_no_trace_on_its_thread) {
   });
 }
 
-TEST(guest, may_not_keep_what_is_not_its_own) {
+TEST_F(guest, may_not_keep_what_is_not_its_own) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
@@ -75,7 +98,7 @@ TEST(guest, may_not_keep_what_is_not_its_own) {
   });
 }
 
-TEST(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
+TEST_F(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
   for_both([](strategy how) {
     // repr of a deep list recurses in C, where only the guard of the C stack helps.
     run("deep = []\n"
@@ -101,7 +124,7 @@ TEST(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
   });
 }
 
-TEST(guest, threads_take_turns) {
+TEST_F(guest, threads_take_turns) {
   for_both([](strategy how) {
     run("inside = most = calls = 0\n"
         "def call():\n"
@@ -126,7 +149,7 @@ TEST(guest, threads_take_turns) {
   });
 }
 
-TEST(guest, on_a_thread_with_a_state_of_its_own_uses_that) {
+TEST_F(guest, on_a_thread_with_a_state_of_its_own_uses_that) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
@@ -137,7 +160,7 @@ TEST(guest, on_a_thread_with_a_state_of_its_own_uses_that) {
   });
 }
 
-TEST(side, state_is_one_for_all_its_users) {
+TEST_F(side, state_is_one_for_all_its_users) {
   in_child([] {
     const python interpreter;
     run(visits_source);
@@ -150,7 +173,7 @@ TEST(side, state_is_one_for_all_its_users) {
   });
 }
 
-TEST(borrowed, is_refused_while_nobody_lends) {
+TEST_F(borrowed, is_refused_while_nobody_lends) {
   in_child([] {
     const python interpreter;
     on_foreign_thread([] {
@@ -162,7 +185,7 @@ TEST(borrowed, is_refused_while_nobody_lends) {
   });
 }
 
-TEST(borrowed, shares_the_owners_thread_locals_and_the_owner_gets_its_state_back) {
+TEST_F(borrowed, shares_the_owners_thread_locals_and_the_owner_gets_its_state_back) {
   in_child([] {
     const python interpreter;
     run(visits_source);
@@ -184,7 +207,7 @@ TEST(borrowed, shares_the_owners_thread_locals_and_the_owner_gets_its_state_back
   });
 }
 
-TEST(lending, refuses_its_own_threads_attach_and_waits_for_the_borrower) {
+TEST_F(lending, refuses_its_own_threads_attach_and_waits_for_the_borrower) {
   in_child([] {
     const python interpreter;
     run("done = 0");
