@@ -59,7 +59,6 @@ template <class Work>
 /// got its first state. By the first who asks, perhaps by several at once: a static of this
 /// function would make a forked child wait for ever for a thread that did not come along.
 [[nodiscard]] inline refusal against_guests(life current) noexcept {
-  if constexpr (!cpython::has_gil) return refusal::unsupported;
   guests now = the_guests.load(std::memory_order_acquire);
   if (now == guests::unknown) {
     bool looked = false;
@@ -106,6 +105,7 @@ inline void make_side_state(life now) noexcept {
 /// `turn` held on success.
 [[nodiscard]] inline refusal become_guest(thread_record& me, shared_state& shared,
                                           life now) noexcept {
+  if constexpr (!cpython::has_gil) return refusal::unsupported;
   if (const refusal why = against_guests(now); why != refusal::none) return why;
   std::unique_lock turn(shared.turn);
   if (&shared == &the_side && (shared.state == nullptr || shared.born_in != now))

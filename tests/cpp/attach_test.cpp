@@ -39,13 +39,16 @@ TEST(attach, of_every_strategy_runs_python) {
     run("calls = 0");
     const moored::lending lend;
     std::thread([] {
+      long expected = 0;
       for (const moored::strategy how : moored::strategies) {
+        if (!is_supported(how)) continue;
         const moored::attachment attached = moored::attach(how);
         run("calls += 1");
+        ++expected;
         moored::release_thread();
       }
       const moored::attachment attached = moored::attach();
-      EXPECT_EQ(value_of("calls"), 4);
+      EXPECT_EQ(value_of("calls"), expected);
     }).join();
   });
 }
