@@ -234,8 +234,8 @@ inline void drop_locals_before_last_release([[maybe_unused]] const char* except)
 }
 
 /// Keeps the main interpreter from finalising while it lives, on 3.15 and later (PEP 788);
-/// elsewhere an empty promise. Tests false when the interpreter cannot be entered any more. Any
-/// thread, attached or not.
+/// elsewhere an empty promise. Tests false when the interpreter cannot be entered any more, or
+/// there is no memory for the guard. Any thread, attached or not.
 class interpreter_guard {
  public:
 #if PY_VERSION_HEX >= 0x030F0000
