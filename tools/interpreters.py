@@ -12,7 +12,7 @@ from pathlib import Path
 
 OLDEST = (3, 10)
 SERIES = [f"3.{minor}" for minor in range(10, 16)]
-NAMES = [f"python{series}{build}" for series in SERIES for build in ("", "t")]
+NAMES = [f"python{series}{build}" for series in SERIES for build in ("t", "")]
 CHECKOUT = Path(__file__).resolve().parent.parent
 INSIDE = CHECKOUT / "tools" / "inside.sh"
 

@@ -44,7 +44,9 @@ places look_around() {
     found.libraries = parent + "/lib";
     return found;
   }
-  const std::string versioned = here + '/' + python_name;
+  std::string versioned = here + '/' + python_name;
+  // An environment may have been made with a name that does not tell that there is no GIL.
+  if (!exists(versioned) && versioned.ends_with('t')) versioned.pop_back();
   if (!exists(versioned)) return found;
   // The name that an environment's users know, where it is the same.
   const std::string plain = here + "/python";
