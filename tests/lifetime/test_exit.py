@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sysconfig
+
 import pytest
 
-STRATEGIES = ["temporary", "kept", "side", "borrowed"]
+STRATEGIES = ["temporary", "kept"]
+if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+    STRATEGIES += ["side", "borrowed"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
