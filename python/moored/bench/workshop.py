@@ -61,8 +61,8 @@ class Workshop:
     @property
     def packages(self) -> Path:
         """Where pip installs."""
-        minor = self.interpreter.minor
-        return self._venv / "lib" / f"python3.{minor}" / "site-packages"
+        name = f"python3.{self.interpreter.minor}{'' if self.interpreter.gil else 't'}"
+        return self._venv / "lib" / name / "site-packages"
 
     def build_driver(self) -> None:
         """Build what makes the threads; without it there is nothing to measure."""
