@@ -119,6 +119,18 @@ void look_until(Done done, deadline& until) noexcept {
   }
 }
 
+/// Waits until nobody is inside a gate that has closed: how many still are when the time is over.
+///
+/// None, once seen, is final. Whoever is counted in later is on the way to being refused, and a
+/// second look would take that for a call.
+template <class Inside>
+[[nodiscard]] std::uint64_t wait_for_none(Inside inside, deadline::nanoseconds limit) noexcept {
+  std::uint64_t still = 0;
+  deadline until(limit);
+  look_until([&] { return (still = inside()) == 0; }, until);  // leaving notifies nobody: too dear
+  return still;
+}
+
 class gate {
  public:
   /// Counts the caller in if `expected` is the life that is open now. Every true is followed by one
@@ -209,7 +221,6 @@ class gate {
   }
 
  private:
-  void wait_for_calls_inside() noexcept;
   [[nodiscard]] std::uint64_t inside() const noexcept {
     const std::uint64_t left =
         left_.load(std::memory_order_acquire);  // first: it never overtakes entered_
@@ -335,17 +346,14 @@ inline void gate::close() noexcept {
   closing_.store(true, std::memory_order_release);
   life_.fetch_add(1, std::memory_order_seq_cst);
   const std::uint64_t mine = this_thread.inside ? 1 : 0;
-  if (inside() != mine) {
-    PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
-    wait_for_calls_inside();
-    if (inside() != mine) {
-      const std::lock_guard lock(making_);
-      given_up_.store(now() - 1, std::memory_order_release);
-    }
-    PyEval_RestoreThread(me);
+  PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
+  const std::uint64_t still = wait_for_none([this, mine] { return inside() - mine; }, bound());
+  if (still != 0) {
+    const std::lock_guard lock(making_);
+    given_up_.store(now() - 1, std::memory_order_release);
   }
+  PyEval_RestoreThread(me);
   forgotten.fetch_add(side.exchange(0));
-  const std::uint64_t still = inside() - mine;
   if (still == 0) return;
   overdue.fetch_add(still);
   cpython::end_after_late_threads();
@@ -353,13 +361,6 @@ inline void gate::close() noexcept {
       "moored: shutdown goes on although %llu native call(s) did not leave Python within %lld ms\n",
       static_cast<unsigned long long>(still),
       static_cast<long long>(bound_ms_.load(std::memory_order_relaxed)));
-}
-
-inline void gate::wait_for_calls_inside() noexcept {
-  // leave() notifies nobody, because it runs at every attach.
-  const std::uint64_t mine = this_thread.inside ? 1 : 0;
-  deadline until(bound());
-  look_until([&] { return inside() == mine; }, until);
 }
 
 inline counters gate::count() const noexcept {

@@ -39,8 +39,10 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
   [[nodiscard]] std::int64_t id() const noexcept { return id_; }
   [[nodiscard]] bool is_open() const noexcept { return open_.load(std::memory_order_acquire); }
 
-  /// As gate::enter(): counted first, and then looked.
+  /// As gate::enter(): counted first, and then looked. Looked before that as well, or a crowd that
+  /// is refused again and again might never be seen to have left.
   [[nodiscard]] bool enter() noexcept {
+    if (!is_open()) return false;
     inside_.fetch_add(1, std::memory_order_seq_cst);
     if (open_.load(std::memory_order_seq_cst)) return true;
     leave();
@@ -68,12 +70,11 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
   /// subinterpreter that has any cannot be ended. Attached to it.
   void close() noexcept {
     open_.store(false, std::memory_order_seq_cst);
-    if (inside_.load(std::memory_order_seq_cst) != 0) {
-      PyThreadState* const me = PyEval_SaveThread();
-      wait_for_calls_inside();
-      PyEval_RestoreThread(me);
-    }
-    if (const std::uint64_t still = inside_.load()) {
+    PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
+    const std::uint64_t still =
+        wait_for_none([this] { return inside_.load(std::memory_order_seq_cst); }, the_gate.bound());
+    PyEval_RestoreThread(me);
+    if (still != 0) {
       the_gate.overdue.fetch_add(still);
       PySys_WriteStderr(
           "moored: %llu native call(s) did not leave a subinterpreter within %lld ms\n",
@@ -108,10 +109,6 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
     if (std::erase(states_, state) == 0) return;
     counted.fetch_add(1, std::memory_order_relaxed);
     the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
-  }
-  void wait_for_calls_inside() const noexcept {
-    deadline until(the_gate.bound());
-    look_until([this] { return inside_.load(std::memory_order_acquire) == 0; }, until);
   }
 
   PyInterpreterState* const state_;

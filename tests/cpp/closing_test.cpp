@@ -84,6 +84,28 @@ TEST(closing, waits_for_a_call_that_is_inside) {
   });
 }
 
+TEST(closing, reports_nobody_who_is_refused) {
+  for (int round = 0; round < 10; ++round) {
+    in_child([] {
+      Py_InitializeEx(0);
+      EXPECT_TRUE(moored::open());
+      using moored::detail::the_gate;
+      std::atomic<bool> goes{false}, over{false};
+      std::thread thread([&, life = the_gate.now()] {
+        while (!over) {
+          if (the_gate.enter(life)) the_gate.leave_unused();
+          goes = true;
+        }
+      });
+      while (!goes) std::this_thread::yield();
+      EXPECT_EQ(Py_FinalizeEx(), 0);
+      over = true;
+      thread.join();
+      EXPECT_EQ(moored::count().overdue, 0U);
+    });
+  }
+}
+
 TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
   in_child([] {
     Py_InitializeEx(0);

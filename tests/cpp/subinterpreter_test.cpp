@@ -304,6 +304,28 @@ TEST_P(subinterpreters, many_threads_come_and_go_while_they_end) {
   });
 }
 
+TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
+  in_child([] {
+    const python main;
+    moored::set_closing_bound(std::chrono::seconds(30));  // also enough for a slow machine
+    for (int round = 0; round < 5; ++round) {
+      subinterpreter one(GetParam());
+      std::atomic<bool> over{false};
+      std::vector<std::thread> crowd;
+      for (int i = 0; i < 64; ++i) {
+        crowd.emplace_back([&over, where = one.it()] {
+          while (!over) (void)moored::try_attach(where);
+        });
+      }
+      one.end();  // CPython ends the process when the gate has not let everybody out
+      over = true;
+      const moored::detachment others_turn;
+      for (std::thread& thread : crowd) thread.join();
+    }
+    EXPECT_EQ(moored::count().overdue, 0U);
+  });
+}
+
 #if PY_VERSION_HEX >= 0x030C0000
 /// Returns when the other interpreter is here too. Keeps its GIL meanwhile.
 PyObject* meet(PyObject*, PyObject*) {
