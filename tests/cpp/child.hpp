@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -132,6 +134,17 @@ inline long resident_kb() {
     if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
   }
   return -1;
+}
+
+/// By how much memory typically grew from one round to the next, in the second half of them. A leak
+/// grows in all rounds; a thread that came late to free something grows memory in one.
+inline long median_growth(const std::vector<long>& rounds) {
+  std::vector<long> growths;
+  for (std::size_t i = rounds.size() / 2; i < rounds.size(); ++i)
+    growths.push_back(rounds[i] - rounds[i - 1]);
+  const auto middle = growths.begin() + static_cast<std::ptrdiff_t>(growths.size() / 2);
+  std::nth_element(growths.begin(), middle, growths.end());
+  return *middle;
 }
 
 /// A PyGILState_Ensure and Release around `body`, as ctypes, Cython, pybind11 and nanobind make for

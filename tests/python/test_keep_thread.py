@@ -189,19 +189,21 @@ def test_raw_threads_of_python_bear_it(run_script) -> None:
 
 def test_churn_of_kept_threads_leaves_no_state_and_no_memory(run_script) -> None:
     said = run_script("""
+        import statistics
         import moored
         from foreign_threads import on_threads_in_turn, resident_kb, until_nothing_is_kept
-        on_threads_in_turn(moored.keep_thread, 2000)
-        until_nothing_is_kept()
-        before = resident_kb()
-        on_threads_in_turn(moored.keep_thread, 10_000)
-        until_nothing_is_kept()
-        print(resident_kb() - before)
+        seen = []
+        for _ in range(7):
+            on_threads_in_turn(moored.keep_thread, 2000)
+            until_nothing_is_kept()
+            seen.append(resident_kb())
+        # A leak grows in all rounds; states that are freed late grow memory in one.
+        print(statistics.median(after - before for before, after in zip(seen[1:], seen[2:])))
         stats = moored.stats()
-        assert stats["states_adopted"] == stats["states_freed"] == 12_000, stats
+        assert stats["states_adopted"] == stats["states_freed"] == 14_000, stats
     """)
-    # 128 bytes a thread would be more. CPython without a GIL keeps several times that by itself.
-    assert int(said) <= 1024 or sysconfig.get_config_var("Py_GIL_DISABLED")
+    # KB; 64 bytes a thread would be 125. CPython without a GIL keeps several times that by itself.
+    assert float(said) <= 64 or sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def test_exit_while_a_kept_thread_waits(run_script) -> None:
