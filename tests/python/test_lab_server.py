@@ -107,6 +107,20 @@ def test_a_small_queue_loses_and_counts(mode: str) -> None:
     assert counters["delivered"] > 0
 
 
+@pytest.mark.parametrize("mode", ["wake", *(mode for mode in MODES if "channel" in mode)])
+def test_a_server_that_cannot_keep_up_still_answers(mode: str) -> None:
+    with (
+        Server("null", "--queue", 1000, "--handler-us", 200) as server,
+        Sender(server.port, 20_000, LIMIT_S),
+    ):
+        for _ in range(2):
+            assert server.ask(do="mode", mode=mode)["mode"] == mode
+            before = server.ask(do="counters")["counters"]["received"]
+            while server.ask(do="counters")["counters"]["received"] < before + 1000:
+                pass
+        assert server.ask(do="mode", mode="null")["mode"] == "null"
+
+
 def test_entries_tell_how_often_python_was_entered() -> None:
     entries = {}
     for mode in ("null", "poll15", "kept"):
