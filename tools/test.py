@@ -51,7 +51,7 @@ def test_cpp(workspace: Workspace) -> Tally:
     report.unlink(missing_ok=True)
     workspace.attempt(
         *("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error"),
-        *("--timeout", "120", "--output-junit", report),
+        *("--parallel", "2", "--timeout", "120", "--output-junit", report),
         limit=900,
     )
     return read_junit(report)
