@@ -117,7 +117,7 @@ class Workspace:
         folder = self.build / "cpp"
         self.run(
             "cmake",
-            *("-G", "Ninja", "-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
+            *("-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
             *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.interpreter.executable}"),
             limit=120,
         )
