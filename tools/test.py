@@ -64,6 +64,7 @@ def test_python(workspace: Workspace) -> Tally:
     selection: list[str] = [] if workspace.default else ["-m", CORE_ONLY]
     workspace.attempt(
         *(workspace.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"),
+        *("--numprocesses=2", "--dist=loadfile"),  # a file's tests share what they have built
         *selection,
         limit=1200,
     )
