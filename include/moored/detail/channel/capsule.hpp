@@ -48,6 +48,18 @@ struct channel_capsule {
   int (*closed)(void* channel);
   /// Fills at most `count` numbers, in the order of moored::channel_stats, and says how many.
   std::size_t (*stats)(void* channel, std::uint64_t* numbers, std::size_t count);
+
+  // Several consumers on one channel: each has a descriptor of its own, and hears of every event
+  // that is queued after it has acknowledged, and of the close, whatever the others do.
+
+  /// A new descriptor for one consumer, readable at once if there is something to take or the
+  /// channel is closed. -1 with an exception. The channel owns it.
+  int (*subscribe)(void* channel);
+  /// Makes that descriptor unreadable until the next wake. Do it before taking. A descriptor that
+  /// is no subscription of this channel, or of this process (after a fork), is left alone.
+  void (*acknowledge_own)(void* channel, int fd);
+  /// Closes that descriptor. Left alone as above.
+  void (*unsubscribe)(void* channel, int fd);
 };
 
 MOORED_NAMESPACE_END
