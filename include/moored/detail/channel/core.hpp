@@ -26,7 +26,7 @@
 #include "../../attach.hpp"
 #include "../../delivery.hpp"
 #include "../cpython/gil_view.hpp"
-#include "wakeup.hpp"
+#include "notify.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -60,7 +60,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   virtual ~channel_core() { drop_handler(); }
 
   [[nodiscard]] const char* name() const noexcept { return options_.name.c_str(); }
-  [[nodiscard]] wakeup& told_by() noexcept { return wakeup_; }
+  [[nodiscard]] wakeup& told_by() noexcept { return consumers_.own(); }
   [[nodiscard]] channel_stats stats() const noexcept;
   [[nodiscard]] bool closed() const noexcept;
   void close() noexcept;
@@ -72,6 +72,13 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] delivery delivered_by(std::chrono::nanoseconds* hold = nullptr,
                                       std::chrono::nanoseconds* linger = nullptr) const noexcept;
   void listen(bool listening) noexcept;
+
+  /// A new subscription's descriptor. Throws std::bad_alloc, and std::system_error without
+  /// descriptors. Any thread.
+  [[nodiscard]] int subscribe();
+  /// Any thread.
+  void acknowledge(int fd) noexcept;
+  void unsubscribe(int fd) noexcept;
 
   /// A callable, or null. Attached.
   void set_handler(PyObject* handler) noexcept;
@@ -118,10 +125,11 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   enum class tell : std::uint8_t { nobody, waiters, inside, relief, interrupt, adapt };
 
   [[nodiscard]] tell whom_to_tell() noexcept {
-    if (MOORED_LIKELY(told_))
-      return tell::nobody;
+    if (MOORED_UNLIKELY(consumers_.any_untold())) tell_consumers();
+    if (MOORED_LIKELY(told_)) return tell::nobody;
     return whom_to_tell_first();
   }
+  void tell_consumers() noexcept { (void)consumers_.tell(consumers_.look(false)); }
   void do_tell(tell whom) noexcept;
 
   /// Waits for room with `lock` held again at its end; false when there will be none. Not attached.
@@ -180,12 +188,11 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   void drop_handler() noexcept;
   static int run_interrupt(void* self) noexcept;
 
-  wakeup wakeup_;
+  consumers consumers_;
   std::condition_variable room_;  // for senders that wait, when events have been taken
   std::condition_variable turn_;  // for who wants to run the handler, when somebody has stopped
   PyObject* handler_ = nullptr;   // owned
   std::size_t blocked_ = 0;       // senders that wait for room
-  std::size_t waiting_ = 0;       // consumers in wait()
   bool listening_ = false;        // an event loop watches the descriptor
   bool wants_relief_ = false;     // the runner has held the GIL for long enough
   bool relieved_ = false;         // and somebody waits to take over
@@ -213,8 +220,50 @@ inline void channel_core::close() noexcept {
     closed_ = true;
     room_.notify_all();
     turn_.notify_all();
+    (void)consumers_.tell(consumers_.look(true));
   }
-  wakeup_.notify();
+}
+
+inline int channel_core::subscribe() {
+  for (;;) {
+    std::shared_ptr<const consumers::list> now;
+    {
+      const locked lock(mutex_);
+      now = consumers_.subscribed();
+    }
+    std::shared_ptr<const consumers::list> next = consumers_.with_another(now);
+    const std::shared_ptr<wakeup> mine = next->back();
+    const locked lock(mutex_);
+    if (consumers_.subscribed() != now) continue;  // another thread was faster
+    consumers_.replace(next);
+    if (queued() != 0 || closed_) mine->notify();
+    return mine->fd();
+  }
+}
+
+inline void channel_core::acknowledge(int fd) noexcept {
+  std::shared_ptr<wakeup> mine;
+  {
+    const locked lock(mutex_);
+    mine = consumers_.find(fd);
+  }
+  if (mine != nullptr) mine->acknowledge();
+}
+
+inline void channel_core::unsubscribe(int fd) noexcept {
+  std::shared_ptr<const consumers::list> next;
+  const locked lock(mutex_);
+  const std::shared_ptr<wakeup> mine = consumers_.find(fd);
+  if (mine == nullptr) return;
+  try {
+    auto fewer = std::make_shared<consumers::list>();
+    fewer->reserve(consumers_.subscribed()->size());
+    for (const auto& one : *consumers_.subscribed())
+      if (one != mine) fewer->push_back(one);
+    next = std::move(fewer);
+    consumers_.replace(next);
+  } catch (const std::bad_alloc&) {  // it stays open until the channel ends
+  }
 }
 
 inline void channel_core::deliver_by(delivery how) {
@@ -283,7 +332,7 @@ inline channel_core::tell channel_core::whom_to_tell_first() noexcept {
       has_handler() || options_.by == delivery::poll ? options_.by : delivery::wake;
   switch (how) {
     case delivery::poll:
-      if (waiting_ == 0 && (!listening_ || has_handler())) return tell::nobody;
+      if (!listening_ || has_handler()) return tell::nobody;
       [[fallthrough]];
     case delivery::wake:
       ++stats_.wakes;
@@ -435,7 +484,7 @@ inline void channel_core::adapt() noexcept {
 }
 
 inline void channel_core::tell_waiters() noexcept {
-  if (MOORED_LIKELY(wakeup_.notify()))
+  if (MOORED_LIKELY(consumers_.own().notify()))
     return;
   const locked lock(mutex_);
   --stats_.wakes;
@@ -479,37 +528,28 @@ inline void channel_core::made_room(std::size_t taken) noexcept {
   if (blocked_ != 0) room_.notify_all();
   if (queued() == 0) {
     if (!running_) told_ = false;
-  } else if (waiting_ != 0) {
-    wakeup_.notify();  // one waiter was told, and has not taken everything
   }
 }
 
 inline channel_core::waited channel_core::wait(deadline& until) {
+  {
+    const locked lock(mutex_);
+    if (queued() != 0 || closed_) return waited::ready;
+  }
+  const detachment others_turn;  // it ends without the lock
   locked lock(mutex_);
   for (;;) {
-    if (queued() != 0 || closed_) {
-      if (waiting_ != 0 && closed_) wakeup_.notify();  // each notify wakes one
-      return waited::ready;
-    }
+    if (queued() != 0 || closed_) return waited::ready;
     if (until.over()) return waited::timed_out;
-    ++waiting_;
-    if (!running_) told_ = false;
+    const sleepers::ticket since = consumers_.begin_sleep();
     lock.unlock();
     const std::chrono::nanoseconds limit =
         std::min<std::chrono::nanoseconds>(until.rest().value_or(second_look), second_look);
-    wakeup::woken by{};
-    try {
-      const detachment others_turn;
-      by = wakeup_.wait(limit);
-    } catch (const std::system_error&) {
-      lock.lock();
-      --waiting_;
-      throw;
-    }
+    const sleepers::woken by = consumers_.sleep(since, limit);
     lock.lock();
-    --waiting_;
-    if (by == wakeup::woken::time_over) until.slept(limit);
-    if (by == wakeup::woken::signal && queued() == 0 && !closed_) return waited::signal;
+    consumers_.end_sleep();
+    if (by == sleepers::woken::time_over) until.slept(limit);
+    if (by == sleepers::woken::signal && queued() == 0 && !closed_) return waited::signal;
   }
 }
 
@@ -615,7 +655,8 @@ inline void channel_core::after_fork_in_child() noexcept {
   // destroyed.
   new (&room_) std::condition_variable;
   new (&turn_) std::condition_variable;
-  blocked_ = waiting_ = 0;
+  blocked_ = 0;
+  consumers_.after_fork_in_child();
   if (runner_ != std::this_thread::get_id()) running_ = false;
   stats_.undelivered += queued();
   discard();

@@ -99,6 +99,18 @@ inline std::size_t stats_for_capsule(void* channel, std::uint64_t* numbers,
   return given;
 }
 
+inline int subscribe_for_capsule(void* channel) noexcept {
+  try {
+    return core_of(channel).subscribe();
+  } catch (const std::system_error& why) {
+    errno = why.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return -1;
+}
+
 inline PyObject* make_capsule(std::shared_ptr<channel_core> core) noexcept {
   auto* const filled = new (std::nothrow) filled_table;
   if (filled == nullptr) return PyErr_NoMemory();
@@ -122,6 +134,9 @@ inline PyObject* make_capsule(std::shared_ptr<channel_core> core) noexcept {
   table.close = [](void* channel) { core_of(channel).close(); };
   table.closed = [](void* channel) { return core_of(channel).closed() ? 1 : 0; };
   table.stats = stats_for_capsule;
+  table.subscribe = subscribe_for_capsule;
+  table.acknowledge_own = [](void* channel, int fd) { core_of(channel).acknowledge(fd); };
+  table.unsubscribe = [](void* channel, int fd) { core_of(channel).unsubscribe(fd); };
   filled->core = std::move(core);
   PyObject* const capsule = PyCapsule_New(
       static_cast<channel_capsule*>(filled), channel_capsule_name, [](PyObject* mine) {
