@@ -328,11 +328,14 @@ TEST(handler, of_an_adaptive_channel_runs_though_the_loop_that_listened_has_gone
     events.on_batch([&](numbers batch) { handled += static_cast<int>(batch.size()); });
     events.listen(true);  // and no loop ever looks
     Py_MakePendingCalls();
-    // Sent while main holds the GIL, which it then lets go of without running Python.
-    std::thread([&] {
+    // Sent from when main holds the GIL on, which it then lets go of without running Python. Where
+    // the holder cannot be seen, the first event enters, and meets a busy main.
+    std::thread sender([&] {
       for (int number = 0; number < 5; ++number) events.send(number);
-    }).join();
+    });
+    while (events.stats().sent == 0) std::this_thread::yield();
     const moored::detachment asleep;
+    sender.join();
     while (handled != 5) std::this_thread::yield();
   });
 }
