@@ -2,6 +2,7 @@
 #include <moored/moored.h>
 #include <moored/moored.hpp>
 
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -53,12 +54,13 @@ namespace {
 moored_status send(moored_channel* channel, const void* data, std::size_t size,
                    bool may_wait) noexcept {
   if (channel == nullptr || (data == nullptr && size != 0)) return MOORED_BAD_ARGUMENT;
+  if (size > PTRDIFF_MAX) return MOORED_NO_MEMORY;  // no object is as large as that
   try {
     const auto* const first = static_cast<const std::byte*>(data);
     moored::bytes copy(first, first + size);
     return status_of(may_wait ? channel->events.send(std::move(copy))
                               : channel->events.try_send(std::move(copy)));
-  } catch (const std::exception&) {  // std::length_error: no memory is as large as that
+  } catch (const std::bad_alloc&) {
     return MOORED_NO_MEMORY;
   }
 }
