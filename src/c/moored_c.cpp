@@ -81,8 +81,7 @@ moored_status moored_channel_new(moored_channel** channel, const char* name, siz
     options.capacity = capacity;
     options.when_full = static_cast<moored::overflow>(overflow);
     options.by = static_cast<moored::delivery>(delivery);
-    *channel = new moored_channel{
-        moored::channel<moored::bytes>(std::move(options))};
+    *channel = new moored_channel{moored::channel<moored::bytes>(std::move(options))};
     return MOORED_OK;
   } catch (const moored::unsupported&) {
     return MOORED_UNSUPPORTED;

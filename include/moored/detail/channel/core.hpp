@@ -4,7 +4,7 @@
 // runs, a user's object is destroyed, or its holder waits for the GIL; so a thread that holds the
 // GIL may take it. What it guards is in rooms, each with one job: queue.hpp (what is queued),
 // runner.hpp (whose turn it is to run the handler), consumers.hpp (which consumers wait).
-// notify.hpp has the deliveries: whom a sender tells, and how.
+// notify.hpp has the deliveries: what a sender tells, and how.
 #pragma once
 
 #include <Python.h>
@@ -120,7 +120,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
  protected:
   /// A thread, or a consumer, may have to be told of what is queued. This is all that a send to a
-  /// channel costs whose consumers know already.
+  /// channel costs while its consumers know already.
   [[nodiscard]] bool is_untold() const noexcept MOORED_REQUIRES(mutex_) {
     return consumers_.any_untold() || (runner_.wants_sender() && is_run_by_threads());
   }
@@ -155,7 +155,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] virtual batch_end run_batch(std::size_t limit) MOORED_EXCLUDES(mutex_) = 0;
 
   mutable mutex mutex_;
-  channel_options options_;                          // name, capacity, when_full: never changed
+  channel_options options_;                        // name, capacity, when_full: never changed
   channel_stats stats_ MOORED_GUARDED_BY(mutex_);  // but depth and wakes
 
  private:
@@ -170,7 +170,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   enum class ran : std::uint8_t {
     empty,      ///< Nothing is left, or another runner comes for it.
     hold_over,  ///< The runner has had the GIL for long. A sender's goes on when others had a turn.
-    elsewhere,  ///< What is left is for others, who are to be told.
+    elsewhere,  ///< What is left is for others, and they are to be told.
     error,      ///< An exception is set; the same.
   };
   /// What a sender does after it has told the consumers.
@@ -179,12 +179,12 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] bool is_run_by_threads() const noexcept MOORED_REQUIRES(mutex_) {
     return options_.by >= delivery::enter && handler_ && life_ != life::ended;
   }
-  [[nodiscard]] bool has_turn_for(runs_for whom) const noexcept MOORED_REQUIRES(mutex_);
+  [[nodiscard]] bool has_turn_for(runs_for what) const noexcept MOORED_REQUIRES(mutex_);
   [[nodiscard]] bool tells_own() const noexcept MOORED_REQUIRES(mutex_);
   [[nodiscard]] duty find_duty() noexcept MOORED_REQUIRES(mutex_);
 
   /// By the runner, attached to main. Its turn is over afterwards, but for a sender's hold_over.
-  [[nodiscard]] ran run(runs_for whom) MOORED_EXCLUDES(mutex_);
+  [[nodiscard]] ran run(runs_for what) MOORED_EXCLUDES(mutex_);
   void end_turn(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
   void hand_on() noexcept MOORED_EXCLUDES(mutex_);
   void let_go_if_done(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
@@ -195,7 +195,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   void adapt() noexcept MOORED_EXCLUDES(mutex_);
   void tell_own() noexcept MOORED_EXCLUDES(mutex_);
   /// What was called could not be: the next sender tries again, and so do those that are blocked.
-  void nobody_came() noexcept MOORED_EXCLUDES(mutex_);
+  void was_refused() noexcept MOORED_EXCLUDES(mutex_);
   static int run_interrupt(void* self) noexcept;
 
   void count(told came) noexcept {

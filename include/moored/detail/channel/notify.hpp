@@ -1,4 +1,5 @@
-// moored/detail/channel/notify.hpp: the deliveries: whom a sender tells of what is queued, and how.
+// moored/detail/channel/notify.hpp: the deliveries: which consumers a sender tells of what is
+// queued, and how.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,7 @@ inline constexpr std::chrono::seconds second_look{1};
 /// False when there is neither memory nor a thread for that.
 [[nodiscard]] inline bool watch_over(channel_core& channel) noexcept;
 
-// ---- telling -------------------------------------------------------------------------------------
+// ---- telling ------------------------------------------------------------------------------------
 
 /// Under a delivery by threads the loop is told only where that delivery says so.
 inline bool channel_core::tells_own() const noexcept {
@@ -64,7 +65,7 @@ inline void channel_core::tell() noexcept {
     if (untold) {
       const told came = consumers_.tell(untold);
       count(came);
-      if (came == told::refused) nobody_came();
+      if (came == told::refused) was_refused();
     }
     switch (mine) {
       case duty::none:
@@ -86,16 +87,16 @@ inline void channel_core::tell() noexcept {
 inline void channel_core::tell_own() noexcept {
   const told came = consumers_.own().notify();
   count(came);
-  if (came == told::refused) nobody_came();
+  if (came == told::refused) was_refused();
 }
 
-inline void channel_core::nobody_came() noexcept {
+inline void channel_core::was_refused() noexcept {
   const locked lock(mutex_);
   if (runner_.now() == turn::called) runner_.call_off();
   if (blocked_ != 0) room_.notify_all();
 }
 
-// ---- entering ------------------------------------------------------------------------------------
+// ---- entering -----------------------------------------------------------------------------------
 
 /// A sender attaches and runs the handler for all of them. It has the turn.
 inline void channel_core::enter() noexcept {
@@ -140,7 +141,7 @@ inline bool channel_core::relieve() noexcept {
   return true;
 }
 
-// ---- interrupting --------------------------------------------------------------------------------
+// ---- interrupting -------------------------------------------------------------------------------
 
 /// A pending call makes the main thread run the handler. At most one is on its way.
 inline void channel_core::interrupt() noexcept {
@@ -161,7 +162,7 @@ inline void channel_core::interrupt() noexcept {
     if (pending_ != nullptr) --stats_.interrupts;
     mine.take(pending_);
   }
-  nobody_came();
+  was_refused();
   if (!the_gate.closing()) (void)watch_over(*this);
 }
 
@@ -192,7 +193,7 @@ inline int channel_core::run_interrupt(void* self) noexcept {
   return came;
 }
 
-// ---- adapting ------------------------------------------------------------------------------------
+// ---- adapting -----------------------------------------------------------------------------------
 
 /// A free GIL is entered at once. Main, if it holds it, is interrupted, and its loop is told as
 /// well, because main may go to sleep in this moment and not see a pending call before it wakes.
@@ -216,7 +217,7 @@ inline void channel_core::adapt() noexcept {
   }
   if (enters) return enter();
   const std::shared_ptr<channel_core> alive = shared_from_this();
-  if (!watch_over(*this)) nobody_came();
+  if (!watch_over(*this)) was_refused();
   if (interrupts) interrupt();
   if (listens) tell_own();
 }
@@ -242,7 +243,7 @@ inline void channel_core::look_after() noexcept {
   tell();
 }
 
-// ---- running -------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 inline channel_core::left channel_core::deliver(bool reports) {
   const std::shared_ptr<channel_core> alive = shared_from_this();  // the handler may drop the last
@@ -269,18 +270,18 @@ inline channel_core::left channel_core::deliver(bool reports) {
   return left::nothing;
 }
 
-inline bool channel_core::has_turn_for(runs_for whom) const noexcept {
+inline bool channel_core::has_turn_for(runs_for what) const noexcept {
   if (!handler_ || life_ == life::ended) return false;
-  if (whom == runs_for::senders)
+  if (what == runs_for::senders)
     return options_.by == delivery::enter || options_.by == delivery::adaptive;
-  if (whom == runs_for::main)
+  if (what == runs_for::main)
     return options_.by == delivery::interrupt || options_.by == delivery::adaptive;
   return true;
 }
 
-inline channel_core::ran channel_core::run(runs_for whom) {
+inline channel_core::ran channel_core::run(runs_for what) {
   using std::chrono::nanoseconds;
-  const bool reports = whom != runs_for::main && whom != runs_for::caller;
+  const bool reports = what != runs_for::main && what != runs_for::caller;
   const auto begin = clock::now();
   auto now = begin;
   for (;;) {
@@ -288,15 +289,15 @@ inline channel_core::ran channel_core::run(runs_for whom) {
     {
       outlasting<batch_handler> done;
       const locked lock(mutex_);
-      const bool is_others = !has_turn_for(whom);
+      const bool is_others = !has_turn_for(what);
       if (queued() == 0 || is_others || runner_.now() == turn::awaited) {
-        const bool is_left = queued() != 0 && is_others && whom <= runs_for::main;
+        const bool is_left = queued() != 0 && is_others && what <= runs_for::main;
         end_turn(done);
         return is_left ? ran::elsewhere : ran::empty;
       }
       const nanoseconds rest = options_.hold - (now - begin);
       if (rest <= nanoseconds(0) && now != begin) {
-        if (whom == runs_for::senders)
+        if (what == runs_for::senders)
           runner_.offer();
         else
           end_turn(done);
@@ -317,7 +318,7 @@ inline channel_core::ran channel_core::run(runs_for whom) {
         about = reference::borrow(handler_.python.get());
       }
       // After Ctrl-C, which main is to get, each further batch would be interrupted by it.
-      goes_on = !report(about.get()) || whom == runs_for::farewell;
+      goes_on = !report(about.get()) || what == runs_for::farewell;
     }
     if (goes_on) continue;
     outlasting<batch_handler> done;
@@ -346,7 +347,7 @@ inline void channel_core::hand_on() noexcept {
   if (!by_threads || !watch_over(*this)) tell();
 }
 
-// ---- consumers -----------------------------------------------------------------------------------
+// ---- consumers ----------------------------------------------------------------------------------
 
 inline void channel_core::listen(bool listening) noexcept {
   {
