@@ -4,7 +4,8 @@
 // runs, a user's object is destroyed, or its holder waits for the GIL; so a thread that holds the
 // GIL may take it. What it guards is in rooms, each with one job: queue.hpp (what is queued),
 // runner.hpp (whose turn it is to run the handler), consumers.hpp (which consumers wait).
-// notify.hpp has the deliveries: what a sender tells, and how.
+// What is declared here and is longer is in notify.hpp (the deliveries), running.hpp (one turn of
+// the handler), waiting.hpp (the consumers' side) and ending.hpp.
 #pragma once
 
 #include <Python.h>
@@ -46,6 +47,11 @@ struct batch_handler {
     return static_cast<bool>(python) || native != nullptr;
   }
 };
+
+class channel_core;
+/// A thread of moored's sees that the channel's handler is run, if that is late; see registry.hpp.
+/// False when there is neither memory nor a thread for that.
+[[nodiscard]] inline bool watch_over(channel_core& channel) noexcept;
 
 class channel_core : public std::enable_shared_from_this<channel_core> {
  public:
@@ -339,61 +345,10 @@ inline bool channel_core::wait_for_room() noexcept {
   return !refuses();
 }
 
-inline void channel_core::farewell(deadline& until) noexcept {
-  close();
-  bool mine = false;
-  {
-    const detachment others_turn;  // the runner may be waiting for the GIL
-    const auto take_turn = [&] {
-      const locked lock(mutex_);
-      if (runner_.is_here()) return true;  // the end comes from within the handler
-      if (runner_.is_running()) return false;
-      runner_.take();
-      return mine = true;
-    };
-    look_until(take_turn, until);
-  }
-  while (mine && run(runs_for::farewell) == ran::hold_over) {
-    const locked lock(mutex_);
-    if (until.over() || runner_.is_running()) break;
-    runner_.take();
-  }
-  outlasting<batch_handler> handler;
-  {
-    const locked lock(mutex_);
-    life_ = life::ended;
-    handler.take(handler_);
-  }
-  const std::size_t rest = discard();
-  if (rest == 0) return;
-  PySys_WriteStderr("moored: channel '%.100s' ends with %zu event(s) that nobody took\n", name(),
-                    rest);
-}
-
-inline void channel_core::end_without_python() noexcept {
-  consumers::call all;
-  {
-    const locked lock(mutex_);
-    life_ = life::ended;
-    room_.notify_all();
-    all = consumers_.look(true);
-  }
-  (void)consumers_.tell(all);
-}
-
-inline void channel_core::after_fork_in_child() noexcept {
-  // Their waiters are not here, and a condition variable that has waiters cannot be destroyed.
-  room_.renew();
-  turns_.renew();
-  blocked_ = 0;
-  runner_.after_fork_in_child();
-  consumers_.after_fork_in_child();
-  forget();
-  life_ = life::ended;
-  mutex_.unlock();
-}
-
 }  // namespace detail
 MOORED_NAMESPACE_END
 
+#include "ending.hpp"
 #include "notify.hpp"
+#include "running.hpp"
+#include "waiting.hpp"
