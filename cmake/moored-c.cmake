@@ -1,5 +1,5 @@
 # Defines moored::c: moored.h with C linkage, compiled in the user's own build, because it has to fit
-# the Python that the user builds for. Expects moored_include_folder; a project in C gets C++ enabled.
+# the Python that the user builds for. Expects moored_c_source; a project in C gets C++ enabled.
 if(TARGET moored::c)
   return()
 endif()
@@ -12,7 +12,7 @@ if(NOT Python_INCLUDE_DIRS)
   find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
 endif()
 
-add_library(moored_c STATIC EXCLUDE_FROM_ALL ${moored_include_folder}/moored/moored_c.cpp)
+add_library(moored_c STATIC EXCLUDE_FROM_ALL ${moored_c_source})
 add_library(moored::c ALIAS moored_c)
 set_target_properties(moored_c PROPERTIES
   POSITION_INDEPENDENT_CODE ON
