@@ -69,6 +69,9 @@ class gate {
     here.leave();
   }
 
+  [[nodiscard]] static constexpr bool is_open(epoch which) noexcept {
+    return detail::is_open(which);
+  }
   [[nodiscard]] epoch now() const noexcept { return epoch_.load(std::memory_order_acquire); }
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
