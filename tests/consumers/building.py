@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S
 
 import moored
 
@@ -25,7 +26,7 @@ needs_library = pytest.mark.skipif(
 FROM_WHEEL = f"-Dmoored_DIR={moored.get_cmake_dir()}"
 
 
-def run(*words: str | Path, limit: float = 120, stdin: str = "", **variables: str) -> str:
+def run(*words: str | Path, limit: float = BUILD_S, stdin: str = "", **variables: str) -> str:
     """Run a command and return what it printed; when it fails, that is the reason given."""
     done = subprocess.run(
         [str(word) for word in words],

@@ -307,7 +307,6 @@ TEST_P(subinterpreters, many_threads_come_and_go_while_they_end) {
 TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
   in_child([] {
     const python main;
-    moored::set_closing_bound(std::chrono::seconds(30));  // also enough for a slow machine
     for (int round = 0; round < 5; ++round) {
       subinterpreter one(GetParam());
       std::atomic<bool> over{false};

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 
 import moored
 from moored import cli
@@ -43,7 +44,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_python_dash_m_is_the_same_command() -> None:
     command = Path(sys.executable).with_name("moored")
     for words in ([sys.executable, "-m", "moored"], [command]):
-        done = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=HANG_S)
         assert (done.returncode, done.stdout) == (0, f"moored {moored.__version__}\n")
 
 
@@ -145,5 +146,5 @@ def test_reader_that_goes_away_is_no_error() -> None:
         assert talker.stderr is not None
         talker.stdout.readline()
         talker.stdout.close()
-        assert talker.wait(60) == 1
+        assert talker.wait(HANG_S) == 1
         assert talker.stderr.read() == ""

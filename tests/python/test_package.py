@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from limits import HANG_S
+
 import moored
 
 
@@ -47,6 +49,6 @@ def test_import_needs_nothing_outside_the_standard_library() -> None:
         "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"

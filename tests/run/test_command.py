@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 from programs import LAUNCHER, compile_c
 
 import moored
@@ -28,7 +29,7 @@ SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnopt
 )
 def test_python_gets_the_words_as_they_are(moored_run, environment, words):
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     ending = moored_run(*words)
     assert (ending.code, ending.out, ending.err) == (0, direct.stdout, direct.stderr)
@@ -39,7 +40,7 @@ def test_a_script_runs_as_with_python(moored_run, environment, tmp_path):
     script.write_text(f"{SHOW}\nprint(sys.prefix, __file__, __name__)\n")
     words = [script, "--json", "x", "-c"]
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert moored_run(*words).out == direct.stdout
     assert moored_run("--", *words).out == direct.stdout
@@ -53,7 +54,7 @@ def test_python_dash_m_moored_is_the_same_command(environment, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "['--fresh'] True\n", "")
 
@@ -66,7 +67,7 @@ def test_help_is_explained_by_either(environment):
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         ).stdout
         for words in ([LAUNCHER], [sys.executable, "-m", "moored"])
         for before in ([], ["--stats"])
@@ -83,7 +84,7 @@ def test_other_commands_do_not_import_from_where_one_stands(environment, tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -186,7 +187,7 @@ def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
 @pytest.mark.skipif(not shutil.which("setcap"), reason="no setcap here")
 def test_a_program_with_capabilities_is_refused(moored_run, source, tmp_path):
     program = compile_c(source, tmp_path / "capable")
-    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=60)
+    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=HANG_S)
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "has file capabilities" in ending.err
@@ -232,7 +233,7 @@ def test_an_old_glibc_is_refused_but_the_cache_works(moored_run, tmp_path):
 
 def launcher_alone(launcher: Path, *words: str, path: str) -> tuple[int, str]:
     done = subprocess.run(
-        [launcher, *words], env={"PATH": path}, capture_output=True, text=True, timeout=60
+        [launcher, *words], env={"PATH": path}, capture_output=True, text=True, timeout=HANG_S
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -273,7 +274,7 @@ def test_the_libraries_show_and_want_nothing_else():
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         )
         pairs = [line.split()[-2:] for line in done.stdout.splitlines()]
         return [(kind, name) for kind, name in pairs]
