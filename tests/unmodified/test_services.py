@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import signal
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 from both_ways import (
-    LIMIT_SECONDS,
     SCRIPTS,
     STOCK,
     WAYS,
@@ -26,6 +18,7 @@ from both_ways import (
     need,
     started,
 )
+from robyn_load import ask, load, serving
 
 
 def test_a_worker_of_celery_loses_no_line(pool, tmp_path):
@@ -63,38 +56,6 @@ def test_a_kernel_of_ipython(pool, tmp_path):
     assert saw["kept"]["survived"] == saw["kept"]["repeated"] > 0
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def ask(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
-
-
-@contextmanager
-def serving(way: str, folder: Path) -> Iterator[tuple[Program, int]]:
-    """Start the server, and wait until it answers."""
-    port = free_port()
-    words = [SCRIPTS / "robyn_server.py", str(port), "--log-level", "ERROR"]
-    with started(way, words, folder) as server:
-        for _ in range(10 * LIMIT_SECONDS):
-            assert server.process.poll() is None, server.finish().talk
-            try:
-                ask(port, "/double/1")
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield server, port
-
-
 def test_a_server_of_robyn(tmp_path):
     need("robyn")
     paths = [f"/double/{n}" for n in range(100)] + [f"/async/{n}" for n in range(20)] + ["/fails"]
@@ -105,9 +66,7 @@ def test_a_server_of_robyn(tmp_path):
             with ThreadPoolExecutor(8) as clients:
                 answered[way] = list(clients.map(lambda path: ask(port, path), paths))
             if shutil.which("wrk"):
-                load = ["wrk", "-t1", "-c8", "-d1", f"http://127.0.0.1:{port}/double/21"]
-                said = subprocess.run(load, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-                assert "Non-2xx" not in said.stdout
+                assert load(port, "/double/21", seconds=1) > 0
             saw[way] = json.loads(ask(port, "/witness")[1])
             ended[way] = server.stop(signal.SIGINT)
     assert answered["stock"][:2] == [(200, "0"), (200, "2")]

@@ -1,4 +1,4 @@
-"""A kernel of IPython's and its client: the cells of notebook.py, whose native threads call back."""
+"""A kernel of IPython's and its client: notebook.py, whose native threads call back."""
 
 from pathlib import Path
 

@@ -9,6 +9,11 @@ from witness import told, visit
 app = Robyn(__file__)
 
 
+@app.get("/")
+def index():
+    return "fine"
+
+
 @app.get("/double/:number")
 def double(request):
     visit()
