@@ -28,6 +28,24 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
+// What is of the wrong type is refused in Python's own words: nanobind would show its signatures.
+
+void set_closing_bound(const nb::object& given) {
+  const double seconds = PyFloat_AsDouble(given.ptr());
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  // The bound is kept in milliseconds, and a day is as good as for ever at shutdown.
+  if (!(seconds >= 0.0 && seconds <= 86400.0))
+    throw nb::value_error("the bound is a number of seconds from 0 to 86400");
+  moored::set_closing_bound(std::chrono::milliseconds(std::llround(seconds * 1000)));
+}
+
+void set_kept_limit(const nb::object& given) {
+  const Py_ssize_t states = PyNumber_AsSsize_t(given.ptr(), nullptr);  // a huge one is as any number
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  if (states < 0) throw nb::value_error("the limit is a number of states, or 0 for any number");
+  moored::set_kept_limit(static_cast<std::size_t>(states));
+}
+
 nb::dict stats() {
   const moored::counters now = moored::count();
   const moored::chunk_counters chunks = moored::count_chunks();
@@ -63,16 +81,9 @@ NB_MODULE(_core, module) {
   module.attr("keeps_thread") = nb::steal(moored_core::make_keeps_thread_type());
   module.def("release_thread", &moored::release_thread,
              "Let the calling thread's kept state go before the thread ends.");
-  module.def(
-      "set_closing_bound",
-      [](double seconds) {
-        // The bound is kept in milliseconds, and a day is as good as for ever at shutdown.
-        if (!(seconds >= 0.0 && seconds <= 86400.0))
-          throw nb::value_error("the bound is a number of seconds from 0 to 86400");
-        moored::set_closing_bound(std::chrono::milliseconds(std::llround(seconds * 1000)));
-      },
-      nb::arg("seconds"), "How many seconds shutdown waits for native threads that are in Python.");
-  module.def("set_kept_limit", &moored::set_kept_limit, nb::arg("states"),
+  module.def("set_closing_bound", &set_closing_bound, nb::arg("seconds"),
+             "How many seconds shutdown waits for native threads that are in Python.");
+  module.def("set_kept_limit", &set_kept_limit, nb::arg("states"),
              "How many states native threads may keep; 0, the default, for any number.");
   module.def(
       "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
