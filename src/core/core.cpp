@@ -40,7 +40,8 @@ void set_closing_bound(const nb::object& given) {
 }
 
 void set_kept_limit(const nb::object& given) {
-  const Py_ssize_t states = PyNumber_AsSsize_t(given.ptr(), nullptr);  // a huge one is as any number
+  const Py_ssize_t states =
+      PyNumber_AsSsize_t(given.ptr(), nullptr);  // a huge one is as any number
   if (PyErr_Occurred() != nullptr) throw nb::python_error();
   if (states < 0) throw nb::value_error("the limit is a number of states, or 0 for any number");
   moored::set_kept_limit(static_cast<std::size_t>(states));

@@ -66,8 +66,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* names) {
 
 /// A plain function has more attributes than functools copies; inspect knows a coroutine function,
 /// or a generator, by its code.
-constexpr std::array attributes_of_functions{"__code__",     "__defaults__", "__kwdefaults__",
-                                             "__closure__",  "__globals__",  "__annotations__"};
+constexpr std::array attributes_of_functions{"__code__",    "__defaults__", "__kwdefaults__",
+                                             "__closure__", "__globals__",  "__annotations__"};
 
 PyObject* get_attribute(PyObject* self, PyObject* name) {
   PyObject* const own = PyObject_GenericGetAttr(self, name);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -106,3 +107,19 @@ def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) ->
     paths = [Path(path) for path in done.stdout.split()]
     assert all(path.exists() and path.is_relative_to(tmp_path / "built") for path in paths)
     assert len(paths) == 3
+
+
+def documents() -> list[Path]:
+    checkout = Path(__file__).resolve().parents[2]
+    patterns = ("*.md", "docs/**/*.md", "python/**/*.py", "src/**/*.[ch]pp", "examples/**/*.py")
+    return [path for pattern in patterns for path in checkout.glob(pattern)]
+
+
+def test_nothing_is_installed_by_a_name_that_no_index_has() -> None:
+    by_name = re.compile(r"pip3? install\s+(-\S+\s+)*['\"]?moored\b")
+    assert [path for path in documents() if by_name.search(path.read_text("utf-8"))] == []
+
+
+def test_documents_agree_about_builds_without_a_gil() -> None:
+    refused = re.compile(r"(GIL-free|without a GIL|free-threaded)[^.|]*[.|]?[^.|]*not supported")
+    assert [path for path in documents() if refused.search(path.read_text("utf-8"))] == []
