@@ -1,6 +1,6 @@
 # Defines moored::c: moored.h with C linkage, compiled in the user's own build, because it has to fit
 # the Python that the user builds for: the one that was found before, if any. Expects
-# moored_include_folder, and in moored_wants_python REQUIRED, or QUIET to do without moored::c where
+# moored_c_source, and in moored_wants_python REQUIRED, or QUIET to do without moored::c where
 # there is no Python. A project in C gets C++ enabled.
 if(TARGET moored::c)
   return()
@@ -21,7 +21,7 @@ if(NOT Python_INCLUDE_DIRS)
   return()
 endif()
 
-add_library(moored_c STATIC EXCLUDE_FROM_ALL ${moored_include_folder}/moored/moored_c.cpp)
+add_library(moored_c STATIC EXCLUDE_FROM_ALL ${moored_c_source})
 add_library(moored::c ALIAS moored_c)
 set_target_properties(moored_c PROPERTIES
   POSITION_INDEPENDENT_CODE ON

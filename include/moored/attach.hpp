@@ -4,17 +4,18 @@
 
 #include <array>
 #include <cassert>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
 
-#include "adopted_state.hpp"
-#include "guest_state.hpp"
-#include "kept_state.hpp"
-#include "subinterpreter.hpp"
+#include "detail/states/adopted.hpp"
+#include "detail/states/visits.hpp"
+#include "interpreter.hpp"
+#include "study/shared_states.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// Which thread state a foreign thread enters with. A thread that has a state of its own always
 /// uses that one.
@@ -22,12 +23,12 @@ enum class strategy : std::uint8_t {
   temporary,  ///< Made and destroyed by every attach, as PyGILState_Ensure and Release do. The
               ///< baseline.
   kept,       ///< Made by the thread's first attach, and its own until it ends. The default.
-  side,       ///< One state on the side, for one foreign thread at a time.
+  side,       ///< The shared state: one on the side, for one foreign thread at a time.
   borrowed,   ///< The state of a thread that idles in a `lending` scope.
 };
 
-inline constexpr std::array strategies{strategy::temporary, strategy::kept, strategy::side,
-                                       strategy::borrowed};
+inline constexpr std::array<strategy, 4> strategies{strategy::temporary, strategy::kept,
+                                                    strategy::side, strategy::borrowed};
 
 [[nodiscard]] constexpr std::string_view name(strategy how) noexcept {
   constexpr std::array<std::string_view, strategies.size()> names{"temporary", "kept", "side",
@@ -52,40 +53,36 @@ class interpreter_closed : public std::runtime_error {
   refusal why_;
 };
 
+#ifndef NDEBUG
+namespace detail {
+/// How many attachments of this thread are live, to notice those that end in the wrong order.
+MOORED_CONSTINIT inline thread_local std::uint16_t live_attachments = 0;
+}  // namespace detail
+#endif
+
 /// While it lives and tests true, its thread is attached: it holds the GIL and may call Python.
 ///
 /// An exception that is still set when the outermost attachment of a native thread ends goes to
 /// sys.unraisablehook.
 ///
 /// Movable, but within its thread only. Attachments of one thread end in the reverse order of their
-/// beginning.
-class [[nodiscard]] attachment {
+/// beginning. Assigning one into another that is live ends the assigned-to one without the thread
+/// being detached at the end: it is attached to the interpreter of the assigned one.
+class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
  public:
   attachment() noexcept = default;
-  attachment(attachment&& other) noexcept
-      : how_(std::exchange(other.how_, undo::nothing)),
-        counted_in_(other.counted_in_),
-        token_(other.token_),
-        why_(std::exchange(other.why_, refusal::no_interpreter)) {}
-  attachment& operator=(attachment&& other) noexcept {
-    if (this != &other) {
-      end();
-      how_ = std::exchange(other.how_, undo::nothing);
-      counted_in_ = other.counted_in_;
-      token_ = other.token_;
-      why_ = std::exchange(other.why_, refusal::no_interpreter);
-    }
-    return *this;
-  }
-  ~attachment() { end(); }
+  MOORED_HIDDEN attachment(attachment&& other) noexcept { take(other); }
+  MOORED_HIDDEN attachment& operator=(attachment&& other) noexcept;
+  MOORED_HIDDEN ~attachment() { end(); }
 
   /// True when the thread is attached.
-  [[nodiscard]] explicit operator bool() const noexcept { return why_ == refusal::none; }
+  MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept { return why_ == refusal::none; }
   /// Why it is not.
-  [[nodiscard]] refusal why() const noexcept { return why_; }
+  MOORED_HIDDEN [[nodiscard]] refusal why() const noexcept { return why_; }
 
   /// Ends it before its scope does. Ending it again does nothing.
-  void end() noexcept {
+  MOORED_HIDDEN void end() noexcept {
+    if (why_ == refusal::none) count_end();
     if (how_ != undo::nothing) undo_attach();
     how_ = undo::nothing;
     why_ = refusal::no_interpreter;
@@ -97,22 +94,43 @@ class [[nodiscard]] attachment {
   friend attachment try_attach(const interpreter&) noexcept;
 
   enum class undo : std::uint8_t {
-    nothing,         // nested: somebody further out is attached
+    nothing,         // nested: the thread was attached already
     save,            // PyEval_SaveThread: our own kept state
-    release,         // PyGILState_Release: somebody else's state, or a temporary one
-    free_temporary,  // the same, and count it
-    stop_being_guest,
-    end_visit,  // to a subinterpreter; that knows whether it was counted in
+    release,         // PyGILState_Release: another binding's state
+    free_temporary,  // the same, of a temporary one: and count it
+    stop_sharing,
+    end_visit,  // to another interpreter; the visit knows whether it was counted in
   };
 
-  explicit attachment(refusal why) noexcept : why_(why) {}
-  attachment(undo how, bool counted_in, PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
-      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {}
+  MOORED_HIDDEN explicit attachment(refusal why) noexcept : why_(why) {}
+  MOORED_HIDDEN attachment(undo how, bool counted_in, PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
+      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {
+    count_begin();
+  }
 
-  void undo_attach() const noexcept;
+  MOORED_HIDDEN void take(attachment& other) noexcept {
+    how_ = std::exchange(other.how_, undo::nothing);
+    counted_in_ = other.counted_in_;
+    depth_ = other.depth_;
+    token_ = other.token_;
+    why_ = std::exchange(other.why_, refusal::no_interpreter);
+  }
+#ifdef NDEBUG
+  void count_begin() noexcept {}
+  void count_end() noexcept {}
+#else
+  MOORED_HIDDEN void count_begin() noexcept { depth_ = ++detail::live_attachments; }
+  MOORED_HIDDEN void count_end() noexcept {
+    assert(depth_ == detail::live_attachments &&
+           "attachments end in the reverse order of their beginning, each on its own thread");
+    --detail::live_attachments;
+  }
+#endif
+  MOORED_HIDDEN void undo_attach() const noexcept;
 
   undo how_ = undo::nothing;
   bool counted_in_ = false;
+  std::uint16_t depth_ = 0;  // debug builds: among the live attachments of the thread
   PyGILState_STATE token_ = PyGILState_UNLOCKED;
   refusal why_ = refusal::no_interpreter;
 };
@@ -121,50 +139,52 @@ inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
   // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
   // when the interpreter is gone already.
-  if (cpython::unwinds_late_threads && !detail::gate::is_open(detail::the_gate.now()) &&
-      !me.is_attached()) [[unlikely]]
+  if (MOORED_UNLIKELY(cpython::unwinds_late_threads && !detail::is_open(detail::the_gate.now()) &&
+                      !detail::is_attached(me)))
     cpython::stop_this_thread();
-  assert(me.is_attached() && "an attachment ends on its own thread, while that thread is attached");
+  assert(detail::is_attached(me) &&
+         "an attachment ends on its own thread, while that thread is attached");
   // On a state that outlives the attachment, the thread's next call would meet an exception that
-  // this one has left set. Somebody further out, or the owner of the state, may mean it.
+  // this one has left set. Code further out, or the owner of the state, may mean it.
   const bool is_outermost = counted_in_ || how_ == undo::end_visit;
   const PyThreadState* const known = how_ == undo::save ? me.kept : nullptr;
-  if (is_outermost && how_ != undo::release && cpython::has_exception(known)) [[unlikely]]
+  if (MOORED_UNLIKELY(is_outermost && how_ != undo::release && cpython::has_exception(known)))
     cpython::report_exception();
   switch (how_) {
     case undo::nothing:
       return;
     case undo::save:
-      if (me.letting_go == detail::departure::none || !counted_in_) [[likely]] {
+      if (MOORED_LIKELY(me.leaves() == detail::departure::none || !counted_in_)) {
         PyEval_SaveThread();
       } else {
-        detail::release_kept_state(me, PyGILState_UNLOCKED);
+        detail::free_made_state(me, PyGILState_UNLOCKED);
       }
       break;
     case undo::free_temporary:
       if (me.kept == nullptr) cpython::drop_locals_before_last_release(detail::adoption_key);
       detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-      [[fallthrough]];
+      PyGILState_Release(token_);
+      break;
     case undo::release:
       PyGILState_Release(token_);
-      if (me.letting_go == detail::departure::over_limit && counted_in_) detail::let_go(me);
+      if (me.leaves() == detail::departure::over_limit && counted_in_)
+        detail::release_adopted_state(me);
       break;
-    case undo::stop_being_guest:
-      detail::stop_being_guest(me);
+    case undo::stop_sharing:
+      detail::stop_sharing(me);
       break;
     case undo::end_visit:
       return detail::end_visit(me);
   }
   if (!counted_in_) return;
   if (me.kept != nullptr) me.listed->rest(detail::the_gate.clock());
-  me.inside = false;
-  detail::the_gate.leave();
+  detail::leave_gate(me);
 }
 
 namespace detail {
 
-/// The first attach of a process whose gate nobody opened. It borrows protection from a guard where
-/// there is one (3.15).
+/// The first attach of a process whose gate is not open yet. It borrows protection from a guard
+/// where there is one (3.15).
 [[nodiscard]] inline refusal open_from_outside() noexcept {
   const cpython::interpreter_guard guard;
   if (!guard) return cpython::is_running() ? refusal::no_memory : refusal::no_interpreter;
@@ -183,43 +203,46 @@ namespace detail {
 
 /// Everything that is not the second and later attach of a thread that keeps its state.
 [[gnu::noinline]] inline attachment attach_slowly(strategy how) noexcept {
+  using detail::keeping;
+  using detail::presence;
   using detail::the_gate;
   using undo = attachment::undo;
+  detail::expect_no_lock();
   detail::thread_record& me = detail::this_thread;
   const auto refuse = [](refusal why) {
     the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
     return attachment(why);
   };
-  if (me.lending) return refuse(refusal::not_idle);
-  if (me.is_attached()) return {undo::nothing, false};
-  if (me.abroad) {
+  if (me.where() == presence::lending) return refuse(refusal::not_idle);
+  if (detail::is_attached(me)) return {undo::nothing, false};
+  if (me.where() == presence::visiting) {
     detail::resume_visit();
     return {undo::save, false};
   }
 
   // Within a detachment the thread is counted in already, and shutdown is waiting for it.
-  const bool counts_in = !me.inside;
-  detail::life now = the_gate.now();
-  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_state(me);
+  const bool counts_in = me.counted_in == nullptr;
+  detail::epoch now = the_gate.now();
+  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_state(me, true);
   if (counts_in) {
     if (the_gate.closing()) return refuse(refusal::closing);
-    if (me.stale) return refuse(refusal::stale_thread);
-    if (!the_gate.is_open(now)) {
+    if (me.keeps() == keeping::stale) return refuse(refusal::stale_thread);
+    if (!detail::is_open(now)) {
       if (!cpython::is_running()) return refuse(refusal::no_interpreter);
       const refusal why = detail::open_from_outside();
       if (why != refusal::none) return refuse(why);
       now = the_gate.now();
     }
-    if (!the_gate.enter(now)) return refuse(refusal::closing);
+    detail::attendance* const here = the_gate.enter(now);
+    if (here == nullptr) return refuse(refusal::closing);
+    me.enter(*here);
+  } else if (the_gate.is_over(me.counted_in->of, true)) {
+    return refuse(refusal::closing);  // shutdown has given up on this thread
   }
   const auto turn_back = [&](refusal why) {
-    if (counts_in) {
-      me.inside = false;
-      the_gate.leave_unused();
-    }
+    if (counts_in) detail::leave_gate_unused(me);
     return refuse(why);
   };
-  me.inside = true;
   if (cpython::this_thread_state() != nullptr) {
     if (counts_in && me.kept != nullptr) detail::come_back(me);
     if (me.fast != 0) {
@@ -230,14 +253,15 @@ namespace detail {
   }
   switch (how) {
     case strategy::kept:
-      if (me.retired) break;
+      if (me.keeps() != keeping::nothing) break;
       if (!detail::make_kept_state(me, now)) return turn_back(the_gate.why_no_state(now));
       return {undo::save, counts_in};
     case strategy::side:
     case strategy::borrowed: {
-      const refusal why = detail::become_guest(
-          me, how == strategy::side ? detail::the_side : detail::the_loan, now);
-      if (why == refusal::none) return {undo::stop_being_guest, counts_in};
+      if (me.where() != presence::inside || !counts_in) break;
+      const refusal why = detail::start_sharing(
+          me, how == strategy::side ? detail::the_shared : detail::the_borrowed, now);
+      if (why == refusal::none) return {undo::stop_sharing, counts_in};
       return turn_back(why);
     }
     case strategy::temporary:
@@ -249,23 +273,24 @@ namespace detail {
   return {undo::free_temporary, counts_in, *token};
 }
 
-/// Attaches the calling thread to the main interpreter, or, within an attachment to a
+/// Attaches the calling thread to the main interpreter, or, on a thread that is attached to a
 /// subinterpreter, to that. The result tests false when that is not possible: no interpreter, one
 /// that is shutting down, or no memory for a thread state. Any thread, with or without the GIL.
 ///
-/// On a thread that is attached already, by whomever, this does nothing and costs a few ns. Waits
-/// for the GIL, so do not call it with a lock held that somebody may want who holds the GIL.
+/// On a thread that is attached already, by whatever code, this does nothing and costs a few ns.
+/// Waits for the GIL, so do not call it with a lock held that a thread may want which holds the
+/// GIL.
 inline attachment try_attach(strategy how = strategy::kept) noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (how == strategy::kept && me.fast != 0 && !me.inside) [[likely]] {
-    // Counted in before asking whether somebody else has attached this thread: the other order
+  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0 && me.counted_in == nullptr)) {
+    // Counted in before asking whether other code has attached this thread: the other order
     // measures dearer.
-    if (detail::the_gate.enter(me.fast)) [[likely]] {
-      if (cpython::is_attached(me.kept)) [[unlikely]] {
-        detail::the_gate.leave_unused();
+    if (detail::attendance* const here = detail::the_gate.enter(me.fast); MOORED_LIKELY(here)) {
+      if (MOORED_UNLIKELY(cpython::is_attached_by(me.kept))) {
+        detail::the_gate.leave_unused(*here);
         return attach_slowly(how);
       }
-      me.inside = true;
+      me.enter(*here);
       detail::come_back(me);
       cpython::restore(me.kept);
       return {attachment::undo::save, true};
@@ -274,18 +299,46 @@ inline attachment try_attach(strategy how = strategy::kept) noexcept {
   return attach_slowly(how);
 }
 
-/// Attaches the calling thread to one interpreter, by a state that it keeps there. Any thread.
+/// Attaches the calling thread to one interpreter, by a state that it keeps there. Any thread,
+/// attached or not.
 ///
 /// On a thread that is attached to another interpreter, that one is left for as long. Refused when
-/// the interpreter, or the main one, is shutting down; when the thread is ending; and on a side or
-/// borrowed state.
+/// the interpreter, or the main one, is shutting down; when the thread is ending; and on a shared
+/// or borrowed state.
 inline attachment try_attach(const interpreter& where) noexcept {
-  if (where.is_main()) return try_attach();
-  if (detail::is_visiting(*where.sub_)) return {attachment::undo::nothing, false};
-  const refusal why = detail::visit_subinterpreter(detail::this_thread, where.sub_);
+  detail::thread_record& me = detail::this_thread;
+  refusal why = refusal::none;
+  if (where.is_main()) {
+    if (!detail::is_attached(me) && me.where() != detail::presence::visiting) return try_attach();
+    if (detail::is_attached_to_main(me)) return {attachment::undo::nothing, false};
+    why = detail::visit_main(me);
+  } else {
+    if (where.sub_->is_here()) return {attachment::undo::nothing, false};
+    why = detail::visit_subinterpreter(me, where.sub_);
+  }
   if (why == refusal::none) return {attachment::undo::end_visit, false};
   detail::the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
   return attachment(why);
+}
+
+inline attachment& attachment::operator=(attachment&& other) noexcept {
+  if (this == &other) return *this;
+  if (how_ == undo::nothing || other.why_ != refusal::none) {
+    end();
+    take(other);
+    return *this;
+  }
+  // `other` began within this one.
+  if (other.how_ == undo::end_visit) {
+    const interpreter there = interpreter::visited();
+    other.end();
+    end();
+    attachment again = try_attach(there);
+    take(again);
+  } else {
+    other.end();  // nested: this one goes on
+  }
+  return *this;
 }
 
 /// As try_attach, but throws interpreter_closed where that tests false.
@@ -294,23 +347,40 @@ inline attachment try_attach(const interpreter& where) noexcept {
   if (!attached) throw interpreter_closed(attached.why());
   return attached;
 }
+/// The same for one interpreter.
+[[nodiscard]] inline attachment attach(const interpreter& where) {
+  attachment attached = try_attach(where);
+  if (!attached) throw interpreter_closed(attached.why());
+  return attached;
+}
 
 /// Lets go of the GIL for a scope. On a thread that is not attached it does nothing.
 ///
 /// Its end waits for the GIL. Shutdown waits for the thread, if that entered Python through an
-/// attachment.
-class detachment {
+/// attachment, but not for ever: when shutdown has stopped waiting, or the interpreter is gone, the
+/// end stops the thread for good instead of touching a state that is not there any more
+/// (docs/shutdown.md).
+class MOORED_PUBLIC_TYPE detachment {
  public:
-  detachment() noexcept
-      : state_(detail::this_thread.is_attached() ? PyEval_SaveThread() : nullptr) {}
-  ~detachment() {
-    if (state_ != nullptr) cpython::restore(state_);
+  MOORED_HIDDEN detachment() noexcept {
+    detail::expect_no_lock();
+    if (!detail::is_attached()) return;
+    since_ = detail::the_gate.now();
+    state_ = PyEval_SaveThread();
+  }
+  MOORED_HIDDEN ~detachment() {
+    if (state_ == nullptr) return;
+    detail::expect_no_lock();
+    if (detail::the_gate.is_over(since_, detail::this_thread.counted_in != nullptr))
+      cpython::stop_this_thread();
+    cpython::restore(state_);
   }
   detachment(const detachment&) = delete;
   detachment& operator=(const detachment&) = delete;
 
  private:
-  PyThreadState* state_;
+  PyThreadState* state_ = nullptr;
+  detail::epoch since_ = 0;
 };
 
 /// Keeps the calling thread's state from now on, so that every binding on this thread finds it and
@@ -318,27 +388,36 @@ class detachment {
 /// Any thread, attached or not.
 ///
 /// Inside a callback of another binding it adopts the state that the binding made. Such a state is
-/// freed after its thread has ended, by a thread of moored's, so that the end of a thread whose
-/// code is not yours never waits for the GIL.
+/// freed when its thread ends; see docs/design/adopted-state.md.
 ///
 /// False when there is no interpreter or it is closing, when the thread is ending or had been idle
-/// longest when the limit on kept states was exceeded, on a side or borrowed state, and on a state
-/// of a subinterpreter. On 3.15 a state that PyThreadState_Ensure made dies with its callback all
-/// the same.
+/// longest when the limit on kept states was exceeded, on a shared or borrowed state, and on a
+/// state of a subinterpreter. On 3.15 a state that PyThreadState_Ensure made dies with its callback
+/// all the same.
 inline bool keep_thread() {
   detail::thread_record& me = detail::this_thread;
-  if (me.retired || me.lending || me.guest != nullptr) return false;
+  if (me.is_ending() || me.is_lent()) return false;
   const attachment attached = try_attach();
   return attached && detail::adopt_attached_state();
 }
 
-/// Lets the calling thread's kept state go before the thread ends; does nothing when it keeps none.
-/// Called within an attachment, the state goes when the outermost attachment ends. Any thread,
-/// attached or not.
+/// Releases the calling thread's kept state before the thread ends; does nothing when it keeps
+/// none. Called within an attachment, the state goes when the outermost attachment ends. Any
+/// thread, attached or not.
 inline void release_thread() noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (me.kept == nullptr || me.lending) return;
-  detail::let_go(me);
+  if (me.kept == nullptr || me.where() == detail::presence::lending) return;
+  detail::release_kept_state(me);
 }
 
-}  // namespace moored::inline v0
+/// How many states threads may keep: 0, the default, for any number. Any thread.
+///
+/// When one more is kept, the state that has been idle longest is marked, and its own thread
+/// releases it at the end of its next attachment; until then it stays, as its thread may be on its
+/// way. An adopted one goes when its thread next attaches or calls keep_thread(), which answers
+/// false. What threads keep in subinterpreters does not count.
+inline void set_kept_limit(std::size_t limit) noexcept {
+  detail::the_keepers.set_limit(limit, detail::the_gate.now());
+}
+
+MOORED_NAMESPACE_END

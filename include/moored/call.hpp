@@ -12,12 +12,12 @@
 #include <utility>
 
 #include "attach.hpp"
-#include "channel_registry.hpp"
+#include "detail/channel/registry.hpp"
 #include "converter.hpp"
 #include "python_error.hpp"
 #include "reference.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// Thrown by await() when the time was over; the coroutine has been cancelled.
 class timed_out : public std::runtime_error {
@@ -109,13 +109,14 @@ inline void tell_when_done(PyObject* future, const std::shared_ptr<answer>& to) 
 
 }  // namespace detail
 
-/// Calls a Python callable from any thread, attached or not, and gives its result.
+/// Calls a Python callable from any thread, attached or not, and gives its result. The thread
+/// enters the interpreter of the callable.
 ///
 /// Arguments and result are converted by converter<>; Result void drops the result, `reference`
 /// keeps the object. Throws python_error with the traceback's text, and interpreter_closed.
 template <class Result = void, class... Arguments>
 Result call(const reference& callable, Arguments&&... arguments) {
-  const attachment attached = attach();
+  const attachment attached = callable.attach();
   return detail::converted<Result>(
       detail::call_attached(callable.get(), std::forward<Arguments>(arguments)...));
 }
@@ -132,7 +133,7 @@ Result await(const reference& loop, const reference& function, std::chrono::nano
   const auto there = std::make_shared<detail::answer>();
   reference future;
   {
-    const attachment attached = attach();
+    const attachment attached = function.attach();
     detail::channel_registry& registry = detail::channel_registry::the();
     registry.meet_python();
     registry.add(there);
@@ -156,7 +157,7 @@ Result await(const reference& loop, const reference& function, std::chrono::nano
     came = there->wait(limit);
   }
   if (came == detail::answer::state::python_ended) throw interpreter_closed(refusal::closing);
-  const attachment attached = attach();
+  const attachment attached = future.attach();
   if (came == detail::answer::state::none) {
     const auto cancelled = reference::steal(PyObject_CallMethod(future.get(), "cancel", nullptr));
     if (!cancelled) PyErr_Clear();
@@ -169,4 +170,4 @@ Result await(const reference& loop, const reference& function, std::chrono::nano
   return detail::converted<Result>(result);
 }
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

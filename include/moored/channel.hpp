@@ -13,20 +13,19 @@
 #include <mutex>
 #include <new>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "channel_capsule.hpp"
-#include "channel_core.hpp"
-#include "channel_registry.hpp"
+#include "detail/channel/capsule.hpp"
+#include "detail/channel/core.hpp"
+#include "detail/channel/registry.hpp"
 #include "converter.hpp"
 #include "delivery.hpp"
-#include "ring.hpp"
+#include "detail/channel/ring.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 namespace detail {
 
@@ -34,7 +33,7 @@ template <class T>
 class channel_of final : public channel_core {
  public:
   using conversion = PyObject* (*)(T&&);
-  using native_handler = std::function<void(std::span<T>)>;
+  using native_handler = std::function<void(view<T>)>;
 
   channel_of(channel_options options, conversion convert)
       : channel_core(std::move(options)), convert_(convert) {}
@@ -43,17 +42,17 @@ class channel_of final : public channel_core {
     tell whom = tell::nobody;
     {
       locked lock(mutex_);
-      if (closed_) [[unlikely]] {
+      if (MOORED_UNLIKELY(closed_)) {
         ++stats_.refused;
         return sent::closed;
       }
-      if (queue_.size() >= options_.capacity) [[unlikely]]
+      if (MOORED_UNLIKELY(queue_.size() >= options_.capacity))
         return send_when_full(lock, std::move(value), may_wait);
-      if (!push(std::move(value))) [[unlikely]]
+      if (MOORED_UNLIKELY(!push(std::move(value))))
         return sent::no_memory;
       whom = whom_to_tell();
     }
-    if (whom != tell::nobody) [[unlikely]]
+    if (MOORED_UNLIKELY(whom != tell::nobody))
       do_tell(whom);
     return sent::queued;
   }
@@ -276,10 +275,16 @@ bool channel_of<T>::run_batch(locked& lock, std::size_t limit) {
   return fine;
 }
 
+template <class T, class = void>
+struct has_python_form : std::false_type {};
+template <class T>
+struct has_python_form<T, std::void_t<decltype(converter<T>::to_python(std::declval<T>()))>>
+    : std::true_type {};
+
 /// converter<T>::to_python where there is one. Without, the events are for native handlers alone.
 template <class T>
 [[nodiscard]] constexpr PyObject* (*default_conversion() noexcept)(T&&) {
-  if constexpr (requires(T value) { converter<T>::to_python(std::move(value)); }) {
+  if constexpr (has_python_form<T>::value) {
     return &converter<T>::to_python;
   } else {
     return nullptr;
@@ -299,7 +304,7 @@ template <class T>
 /// A T is moved, and destroyed by whichever thread has it last. Its move constructor must not
 /// throw.
 template <class T>
-class channel {
+class MOORED_PUBLIC_TYPE channel {
   static_assert(std::is_nothrow_move_constructible_v<T>);
 
  public:
@@ -309,7 +314,7 @@ class channel {
 
   /// Throws unsupported, std::bad_alloc, and std::system_error without descriptors; nothing is then
   /// left of it.
-  explicit channel(channel_options options = {},
+  MOORED_HIDDEN explicit channel(channel_options options = {},
                    conversion convert = detail::default_conversion<T>()) {
     auto core = std::make_shared<detail::channel_of<T>>(std::move(options), convert);
     detail::channel_registry::the().add(core);
@@ -330,32 +335,32 @@ class channel {
   /// Memory, a thread or a descriptor that is not to be had stops nobody here: an event that cannot
   /// be queued is refused and counted. Where nobody can be told of one that is queued it stays
   /// queued, and the next sender tries again, as a blocked one does by itself.
-  sent send(T value) noexcept { return core_->send(std::move(value), true); }
+  MOORED_HIDDEN sent send(T value) noexcept { return core_->send(std::move(value), true); }
   /// The same, but where send() would wait it rejects.
-  sent try_send(T value) noexcept { return core_->send(std::move(value), false); }
+  MOORED_HIDDEN sent try_send(T value) noexcept { return core_->send(std::move(value), false); }
 
   /// Takes the memory for so many events in advance: no send fails for lack of it as long as no
   /// more are queued. Throws std::bad_alloc.
-  void reserve(std::size_t events) { core_->reserve(events); }
+  MOORED_HIDDEN void reserve(std::size_t events) { core_->reserve(events); }
 
   /// Refuses from now on, and wakes everybody who waits. What was sent is still delivered.
-  void close() noexcept { core_->close(); }
-  [[nodiscard]] bool closed() const noexcept { return core_->closed(); }
-  [[nodiscard]] channel_stats stats() const noexcept { return core_->stats(); }
+  MOORED_HIDDEN void close() noexcept { core_->close(); }
+  MOORED_HIDDEN [[nodiscard]] bool closed() const noexcept { return core_->closed(); }
+  MOORED_HIDDEN [[nodiscard]] channel_stats stats() const noexcept { return core_->stats(); }
 
   /// Changes the delivery, also while events flow. Throws unsupported.
-  void deliver_by(delivery how) { core_->deliver_by(how); }
-  [[nodiscard]] delivery delivered_by() const noexcept { return core_->delivered_by(); }
+  MOORED_HIDDEN void deliver_by(delivery how) { core_->deliver_by(how); }
+  MOORED_HIDDEN [[nodiscard]] delivery delivered_by() const noexcept { return core_->delivered_by(); }
 
   /// A native handler, run attached, with the events of one batch. An exception is reported as
   /// unraisable. May be called unattached; attaches.
-  void on_batch(std::function<void(std::span<T>)> handler) {
+  MOORED_HIDDEN void on_batch(std::function<void(view<T>)> handler) {
     const attachment attached = try_attach();
     if (attached) detail::channel_registry::the().meet_python();
     core_->handle_by(std::move(handler));
   }
   /// A Python callable, given a list; or null for none. Attached.
-  void on_batch(PyObject* handler) {
+  MOORED_HIDDEN void on_batch(PyObject* handler) {
     detail::channel_registry::the().meet_python();
     core_->handle_by(nullptr);
     core_->set_handler(handler);
@@ -364,7 +369,7 @@ class channel {
   /// Runs the handler on what is queued, within the channel's hold, unless it runs already; for
   /// event loops, when wakeup().fd() can be read. True when something is left: call again soon.
   /// Attached. An exception of the handler is reported as unraisable.
-  bool deliver() {
+  MOORED_HIDDEN bool deliver() {
     using left = detail::channel_core::left;
     const left rest = core_->deliver();
     if (rest == left::error) PyErr_WriteUnraisable(nullptr);
@@ -372,14 +377,14 @@ class channel {
   }
 
   /// At most `limit` events, as a new list; null with an exception. Attached.
-  [[nodiscard]] PyObject* take(std::size_t limit = all) { return core_->take(limit); }
+  MOORED_HIDDEN [[nodiscard]] PyObject* take(std::size_t limit = all) { return core_->take(limit); }
   /// Throws std::bad_alloc, and has then taken nothing.
-  [[nodiscard]] std::vector<T> take_native(std::size_t limit = all) {
+  MOORED_HIDDEN [[nodiscard]] std::vector<T> take_native(std::size_t limit = all) {
     return core_->take_native(limit);
   }
   /// Waits, without the GIL, until something is queued or the channel is closed: true. Throws
   /// std::system_error when the descriptors are no longer what they were.
-  bool wait(std::optional<std::chrono::nanoseconds> limit = {}) {
+  MOORED_HIDDEN bool wait(std::optional<std::chrono::nanoseconds> limit = {}) {
     using waited = detail::channel_core::waited;
     detail::deadline until(limit);
     for (;;) {
@@ -389,12 +394,12 @@ class channel {
   }
 
   /// For an event loop: watch its fd(), and when that can be read acknowledge() and deliver().
-  [[nodiscard]] wakeup& told_by() noexcept { return core_->told_by(); }
+  MOORED_HIDDEN [[nodiscard]] wakeup& told_by() noexcept { return core_->told_by(); }
   /// Says that an event loop watches the descriptor, or no longer does; `adaptive` asks.
-  void listen(bool listening) noexcept { core_->listen(listening); }
+  MOORED_HIDDEN void listen(bool listening) noexcept { core_->listen(listening); }
 
   /// What moored.Channel(...) takes: a new reference, or null with an exception. Attached.
-  [[nodiscard]] PyObject* capsule() const {
+  MOORED_HIDDEN [[nodiscard]] PyObject* capsule() const {
     if (!core_->converts()) {
       PyErr_Format(PyExc_TypeError, "the events of channel '%.100s' have no Python form",
                    core_->name());
@@ -409,6 +414,6 @@ class channel {
   std::shared_ptr<detail::channel_of<T>> core_;
 };
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END
 
-#include "channel_table.hpp"
+#include "detail/channel/table.hpp"

@@ -16,7 +16,7 @@
 #include "python_error.hpp"
 #include "reference.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// Becomes a Python `bytes`.
 using bytes = std::vector<std::byte>;
@@ -30,7 +30,7 @@ struct message {
 /// How a T becomes a Python object (a new reference, or null with an exception), and how one
 /// becomes a T (or throws python_error). Called attached. For a type that is not here, specialise
 /// it, or give the channel a function.
-template <class T>
+template <class T, class = void>
 struct converter;
 
 namespace detail {
@@ -42,23 +42,25 @@ namespace detail {
 
 }  // namespace detail
 
-template <std::integral T>
-struct converter<T> {
+template <class T>
+struct converter<T, std::enable_if_t<std::is_integral_v<T>>> {
+  static_assert(sizeof(T) <= sizeof(long long), "moored: an int of more than 64 bits has no converter");
+
   [[nodiscard]] static PyObject* to_python(T&& value) noexcept {
-    if constexpr (std::same_as<T, bool>) {
+    if constexpr (std::is_same_v<T, bool>) {
       return PyBool_FromLong(value);
-    } else if constexpr (std::signed_integral<T>) {
+    } else if constexpr (std::is_signed_v<T>) {
       return PyLong_FromLongLong(value);
     } else {
       return PyLong_FromUnsignedLongLong(value);
     }
   }
   [[nodiscard]] static T from_python(PyObject* object) {
-    if constexpr (std::same_as<T, bool>) {
+    if constexpr (std::is_same_v<T, bool>) {
       const int truth = PyObject_IsTrue(object);
       if (truth < 0) throw python_error::current();
       return truth != 0;
-    } else if constexpr (std::signed_integral<T>) {
+    } else if constexpr (std::is_signed_v<T>) {
       return checked(PyLong_AsLongLong(object));
     } else {
       return checked(PyLong_AsUnsignedLongLong(object));
@@ -70,14 +72,14 @@ struct converter<T> {
   [[nodiscard]] static T checked(Wide value) {
     if (value == static_cast<Wide>(-1) && PyErr_Occurred() != nullptr)
       throw python_error::current();
-    if (!std::in_range<T>(value))
+    if (value < std::numeric_limits<T>::min() || value > std::numeric_limits<T>::max())
       throw python_error("OverflowError", "OverflowError: the int does not fit its C++ type");
     return static_cast<T>(value);
   }
 };
 
-template <std::floating_point T>
-struct converter<T> {
+template <class T>
+struct converter<T, std::enable_if_t<std::is_floating_point_v<T>>> {
   [[nodiscard]] static PyObject* to_python(T&& value) noexcept {
     return PyFloat_FromDouble(static_cast<double>(value));
   }
@@ -144,4 +146,4 @@ struct converter<message> {
   }
 };
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

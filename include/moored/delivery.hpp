@@ -11,9 +11,9 @@
 #include <string>
 #include <string_view>
 
-#include "cpython.hpp"
+#include "detail/cpython/versions.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// How a channel's events reach Python.
 enum class delivery : std::uint8_t {
@@ -119,4 +119,4 @@ struct channel_stats {
   std::uint64_t depth = 0;       ///< Queued now.
 };
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

@@ -7,13 +7,13 @@
 
 #include <Python.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <new>
 #include <optional>
-#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -26,7 +26,7 @@
 #include "python_error.hpp"
 #include "reference.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// What became of the promises of this process. Any thread.
 struct promise_counters {
@@ -41,7 +41,7 @@ namespace detail {
 struct promise_counts {
   std::atomic<std::uint64_t> completed{0}, unwanted{0}, broken{0}, lost{0};
 };
-inline constinit promise_counts the_promises;
+MOORED_CONSTINIT inline promise_counts the_promises;
 
 /// What a promise was given, on its way to its future.
 struct completion {
@@ -109,7 +109,8 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     return only;
   }
 
-  mailbox() : completions_({.name = "promises", .capacity = std::size_t{1} << 30}) {}
+  mailbox() : completions_(options()) {}
+  [[nodiscard]] bool is_closed() const noexcept { return completions_.closed(); }
 
   /// For one more promise, which then needs no memory at its end. Throws std::bad_alloc. Attached.
   void expect_one() {
@@ -124,7 +125,13 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   }
 
  private:
-  static void complete_all(std::span<completion> batch) {
+  [[nodiscard]] static channel_options options() {
+    channel_options wanted;
+    wanted.name = "promises";
+    wanted.capacity = std::size_t{1} << 30;
+    return wanted;
+  }
+  static void complete_all(view<completion> batch) {
     for (completion& one : batch) complete(one);
   }
 
@@ -185,28 +192,81 @@ inline bool mailbox::watch(PyObject* loop) const {
   return static_cast<bool>(done);
 }
 
-inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+/// The mailboxes of all loops. To ask a loop whether it is closed runs Python, and so does dropping
+/// one: neither is done under the lock, nor while the list is looked at.
+class loop_mailboxes {
+ public:
+  /// Never destroyed: the loops would be let go when Python is gone.
+  [[nodiscard]] static loop_mailboxes& the() {
+    static auto& only = *new loop_mailboxes;
+    return only;
+  }
+
+  /// The loop's, or null. Attached.
+  [[nodiscard]] std::shared_ptr<mailbox> find(PyObject* loop) noexcept {
+    const locked lock(mutex_);
+    for (const known& one : all_)
+      if (one.loop.get() == loop && !one.is_over()) return one.box;
+    return nullptr;
+  }
+  /// Attached, on the loop's thread, after find() was null. Throws std::bad_alloc.
+  void add(PyObject* loop, std::shared_ptr<mailbox> box) {
+    forget_closed();
+    known fresh{reference::borrow(loop), std::move(box), false};
+    const locked lock(mutex_);
+    all_.push_back(std::move(fresh));
+  }
+
+ private:
   struct known {
     reference loop;
-    life since = 0;
     std::shared_ptr<mailbox> box;
+    bool closed = false;
+
+    /// Of another life, or of the parent of a fork, it is closed.
+    [[nodiscard]] bool is_over() const noexcept {
+      return closed || !loop.is_here() || box->is_closed();
+    }
   };
-  // Never destroyed: the loops would be let go when Python is gone. The GIL guards it.
-  static auto& all = *new std::vector<known>;
-  const life now = the_gate.now();
-  std::erase_if(all, [&](const known& one) {
-    if (one.since != now || one.box->completions_.closed()) return true;
-    const auto closed = reference::steal(PyObject_CallMethod(one.loop.get(), "is_closed", nullptr));
-    if (!closed) PyErr_Clear();
-    return !closed || PyObject_IsTrue(closed.get()) != 0;
-  });
-  for (const known& one : all)
-    if (one.loop.get() == loop) return one.box;
+
+  void forget_closed() {
+    std::vector<reference> asked;
+    {
+      const locked lock(mutex_);
+      asked.reserve(all_.size());
+      for (const known& one : all_)
+        if (!one.is_over()) asked.push_back(reference::borrow(one.loop.get()));
+    }
+    erase_where(asked, [](const reference& loop) {
+      const auto closed = reference::steal(PyObject_CallMethod(loop.get(), "is_closed", nullptr));
+      if (!closed) PyErr_Clear();
+      return closed && PyObject_IsTrue(closed.get()) == 0;
+    });
+    outlasting<std::vector<known>> gone;
+    std::vector<known> stay;
+    const locked lock(mutex_);
+    stay.reserve(all_.size());
+    for (known& one : all_) {
+      const auto is_it = [&](const reference& loop) { return loop.get() == one.loop.get(); };
+      one.closed = one.is_over() || std::any_of(asked.begin(), asked.end(), is_it);
+    }
+    for (known& one : all_)
+      if (!one.closed) stay.push_back(std::move(one));
+    all_.swap(stay);
+    gone.take(stay);
+  }
+
+  mutex mutex_;
+  std::vector<known> all_ MOORED_GUARDED_BY(mutex_);
+};
+
+inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+  loop_mailboxes& all = loop_mailboxes::the();
+  if (auto known = all.find(loop)) return known;
   auto box = std::make_shared<mailbox>();
   box->completions_.on_batch(complete_all);
-  all.reserve(all.size() + 1);  // what follows the watching must not fail
   if (!box->watch(loop)) return nullptr;
-  all.push_back({reference::borrow(loop), now, box});
+  all.add(loop, box);
   return box;
 }
 
@@ -216,11 +276,11 @@ inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
 /// GIL and in some hundred ns. Moved freely; a promise that ends without a value gives its future a
 /// RuntimeError.
 template <class T>
-class promise {
+class MOORED_PUBLIC_TYPE promise {
  public:
   /// For a new asyncio.Future of this loop. Attached, on the loop's thread. Throws python_error,
   /// std::bad_alloc, and std::system_error without descriptors.
-  [[nodiscard]] static promise on(PyObject* loop) {
+  MOORED_HIDDEN [[nodiscard]] static promise on(PyObject* loop) {
     detail::channel_registry::the().meet_python();
     auto box = detail::mailbox::of(loop);
     if (box == nullptr) throw python_error::current();
@@ -228,7 +288,7 @@ class promise {
   }
   /// For a new concurrent.futures.Future, which is running. Attached. Throws python_error,
   /// std::bad_alloc, and std::system_error without descriptors or threads.
-  [[nodiscard]] static promise concurrent() {
+  MOORED_HIDDEN [[nodiscard]] static promise concurrent() {
     detail::channel_registry::the().meet_python();
     const auto futures = reference::steal(PyImport_ImportModule("concurrent.futures"));
     if (!futures) throw python_error::current();
@@ -237,7 +297,7 @@ class promise {
   }
 
   promise(promise&&) noexcept = default;
-  promise& operator=(promise&& other) noexcept {
+  MOORED_HIDDEN promise& operator=(promise&& other) noexcept {
     if (this != &other) {
       break_it();
       box_ = std::move(other.box_);
@@ -245,14 +305,14 @@ class promise {
     }
     return *this;
   }
-  ~promise() { break_it(); }
+  MOORED_HIDDEN ~promise() { break_it(); }
 
   /// The future: a new reference. Attached, and before the promise is set.
-  [[nodiscard]] PyObject* future() const noexcept { return Py_XNewRef(future_.get()); }
+  MOORED_HIDDEN [[nodiscard]] PyObject* future() const noexcept { return Py_XNewRef(future_.get()); }
 
   /// False when it was set before, or when Python has ended; and when there is no memory: the
   /// promise then is as it was, and if it ends so its future gets a RuntimeError.
-  bool set_value(T value) noexcept {
+  MOORED_HIDDEN bool set_value(T value) noexcept {
     try {
       auto held = std::make_shared<T>(std::move(value));
       std::function<PyObject*()> make = [held] {
@@ -264,21 +324,21 @@ class promise {
     }
   }
   /// The future gets a RuntimeError with this text.
-  bool set_error(std::string text) noexcept { return put({{}, nullptr, std::move(text)}); }
+  MOORED_HIDDEN bool set_error(std::string text) noexcept { return put({{}, nullptr, std::move(text)}); }
 
  private:
-  promise(std::shared_ptr<detail::mailbox> box, PyObject* future)
+  MOORED_HIDDEN promise(std::shared_ptr<detail::mailbox> box, PyObject* future)
       : box_(std::move(box)), future_(reference::steal(future)) {
     if (!future_) throw python_error::current();
     box_->expect_one();
   }
 
-  bool put(detail::completion one) noexcept {
+  MOORED_HIDDEN bool put(detail::completion one) noexcept {
     if (box_ == nullptr || !future_) return false;
     one.future = std::move(future_);
     return std::exchange(box_, nullptr)->put(std::move(one));
   }
-  void break_it() noexcept {
+  MOORED_HIDDEN void break_it() noexcept {
     if (!future_) return;
     detail::the_promises.broken.fetch_add(1, std::memory_order_relaxed);
     put({});
@@ -293,10 +353,8 @@ class promise {
   const auto read = [](const std::atomic<std::uint64_t>& value) {
     return value.load(std::memory_order_relaxed);
   };
-  return {.completed = read(detail::the_promises.completed),
-          .unwanted = read(detail::the_promises.unwanted),
-          .broken = read(detail::the_promises.broken),
-          .lost = read(detail::the_promises.lost)};
+  return {read(detail::the_promises.completed), read(detail::the_promises.unwanted),
+          read(detail::the_promises.broken), read(detail::the_promises.lost)};
 }
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

@@ -7,10 +7,10 @@
 #include <string>
 #include <utility>
 
-#include "cpython.hpp"
+#include "detail/cpython/calls.hpp"
 #include "reference.hpp"
 
-namespace moored::inline v0 {
+MOORED_NAMESPACE_BEGIN
 
 /// Thrown where Python raised. It holds text alone, so it outlives the GIL and the interpreter.
 class python_error : public std::runtime_error {
@@ -56,4 +56,4 @@ class python_error : public std::runtime_error {
   std::string type_;
 };
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

@@ -2,10 +2,10 @@
 // is one call through the table.
 //
 // Not by nanobind, whose functions are noexcept: a daemon thread that waits here when the
-// interpreter ends is ended by Python, up to 3.13.0 by unwinding it.
+// interpreter ends is ended by Python, on some versions by unwinding it (detail/cpython/versions.hpp).
 #include "channel.hpp"
 
-#include <moored/channel_capsule.hpp>
+#include <moored/detail/channel/capsule.hpp>
 #include <moored/delivery.hpp>
 
 #include <array>

@@ -11,7 +11,7 @@ namespace moored_core {
 
 namespace {
 
-using moored::detail::life;
+using moored::detail::epoch;
 
 /// Asks threading for the threads that it knows; asking for the current one would make it know this
 /// one. A foreign thread that threading was asked about before is there as a dummy.
@@ -36,7 +36,7 @@ void watch_forks() {
   (void)failed;
 }
 
-bool keep_foreign_thread_slowly(life now) {
+bool keep_foreign_thread_slowly(epoch now) {
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) return false;
   const moored::detail::passage inside(now);
   if (!inside) return false;

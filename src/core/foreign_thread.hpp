@@ -7,7 +7,7 @@ namespace moored_core {
 
 /// Whether Python made this thread: asked once per thread and life of the interpreter.
 struct origin {
-  moored::detail::life asked_in = 0;
+  moored::detail::epoch asked_in = 0;
   bool foreign = false;
 };
 
@@ -20,13 +20,13 @@ inline constinit thread_local origin this_threads_origin;
 void watch_forks();
 
 /// Everything that is not the second and later call on a thread.
-bool keep_foreign_thread_slowly(moored::detail::life now);
+bool keep_foreign_thread_slowly(moored::detail::epoch now);
 
 /// Keeps the state of the calling thread and answers true, unless Python made the thread. Attached.
 /// Leaves no exception. Not noexcept: up to 3.13.0 Python ends a thread by unwinding it.
 inline bool keep_foreign_thread() {
   moored::detail::thread_record& me = moored::detail::this_thread;
-  const moored::detail::life now = moored::detail::the_gate.now();
+  const moored::detail::epoch now = moored::detail::the_gate.now();
   if (me.kept != nullptr && me.kept_in == now) [[likely]]
     return moored::detail::keep_on(me);
   if (this_threads_origin.asked_in == now && !this_threads_origin.foreign) return false;

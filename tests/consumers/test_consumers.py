@@ -153,9 +153,9 @@ def test_extension_in_c_by_setuptools_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["-std=c++17"], "needs C++20: compile it with -std=c++20"),
-        (["-std=c++20", "-fno-exceptions"], "needs C++ exceptions"),
-        (["-std=c++20", "-DPy_LIMITED_API=0x030a0000"], "needs all of CPython's API"),
+        (["-std=c++14"], "needs C++17: compile it with -std=c++17"),
+        (["-std=c++17", "-fno-exceptions"], "needs C++ exceptions"),
+        (["-std=c++17", "-DPy_LIMITED_API=0x030a0000"], "needs all of CPython's API"),
     ],
 )
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])

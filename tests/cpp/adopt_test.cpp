@@ -193,7 +193,7 @@ TEST(adopt, threads_that_outlive_the_interpreter_forget_their_states) {
 }
 
 TEST(adopt, a_thread_adopts_again_in_the_interpreters_next_life) {
-  if (moored::cpython::old_state_haunts_next_life)
+  if (moored::cpython::old_state_haunts_next_epoch)
     GTEST_SKIP()
         << "from 3.15 on PyGILState_Ensure hangs on a thread with a state of an earlier life";
   in_child([] {

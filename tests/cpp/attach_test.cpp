@@ -27,7 +27,7 @@ TEST(attach, runs_python_on_a_foreign_thread_and_lets_go_of_the_gil) {
         const moored::attachment attached = moored::attach();
         run("import threading; seen.append(threading.get_ident())");
       }
-      EXPECT_FALSE(moored::detail::this_thread.is_attached());
+      EXPECT_FALSE(moored::detail::is_attached());
     });
     EXPECT_EQ(value_of("len(seen)"), 1);
   });
@@ -184,10 +184,10 @@ TEST(attachment, moves_and_ends_once) {
       EXPECT_FALSE(first);
       EXPECT_TRUE(second);
       first.end();
-      EXPECT_TRUE(moored::detail::this_thread.is_attached());
+      EXPECT_TRUE(moored::detail::is_attached());
       second.end();
       EXPECT_FALSE(second);
-      EXPECT_FALSE(moored::detail::this_thread.is_attached());
+      EXPECT_FALSE(moored::detail::is_attached());
       second.end();
       second = moored::attach();
       EXPECT_TRUE(second);
@@ -209,7 +209,7 @@ TEST(detachment, lets_another_thread_run_and_nests_an_attachment) {
           EXPECT_EQ(PyThreadState_Get(), state);
         }
         const moored::detachment again;  // nothing to let go of
-        EXPECT_FALSE(moored::detail::this_thread.is_attached());
+        EXPECT_FALSE(moored::detail::is_attached());
       }
       EXPECT_EQ(PyThreadState_Get(), state);
     });

@@ -1,5 +1,5 @@
 // chunk_cache_copy: an extension that carries a chunk cache of its own, for chunk_cache_test.cpp.
-#include <moored/chunk_cache.hpp>
+#include <moored/install.hpp>
 
 extern "C" {
 

@@ -91,9 +91,9 @@ TEST(closing, reports_nobody_who_is_refused) {
       EXPECT_TRUE(moored::open());
       using moored::detail::the_gate;
       std::atomic<bool> goes{false}, over{false};
-      std::thread thread([&, life = the_gate.now()] {
+      std::thread thread([&, epoch = the_gate.now()] {
         while (!over) {
-          if (the_gate.enter(life)) the_gate.leave_unused();
+          if (auto* const here = the_gate.enter(epoch)) the_gate.leave_unused(*here);
           goes = true;
         }
       });
@@ -137,11 +137,12 @@ TEST(closing, makes_no_state_for_a_thread_that_it_has_given_up_on) {
       moored::set_closing_bound(std::chrono::milliseconds(0));
       std::binary_semaphore is_inside{0}, is_over{0};
       std::thread late([&] {
-        const moored::detail::passage inside;  // on its way in
-        moored::detail::this_thread.inside = true;
+        using moored::detail::the_gate;
+        moored::detail::this_thread.enter(*the_gate.enter(the_gate.now()));  // on its way in
         is_inside.release();
         is_over.acquire();
         EXPECT_EQ(moored::try_attach(how).why(), refusal::closing);
+        moored::detail::leave_gate_unused(moored::detail::this_thread);
       });
       is_inside.acquire();
       EXPECT_EQ(Py_FinalizeEx(), 0);
@@ -295,7 +296,7 @@ TEST(second_life, is_entered_or_refused_by_a_thread_of_the_first) {
       went.acquire();
       survivor.join();
     }
-    if (moored::cpython::old_state_haunts_next_life) {
+    if (moored::cpython::old_state_haunts_next_epoch) {
       EXPECT_EQ(why, refusal::stale_thread);
     } else {
       EXPECT_EQ(why, refusal::none);

@@ -54,7 +54,7 @@ TEST(keep, thread_makes_other_bindings_find_the_same_state) {
     run(visits_source);
     on_foreign_thread([] {
       EXPECT_TRUE(moored::keep_thread());
-      EXPECT_FALSE(moored::detail::this_thread.is_attached());
+      EXPECT_FALSE(moored::detail::is_attached());
       EXPECT_TRUE(moored::keep_thread());
       for (long call = 1; call <= 3; ++call) {
         as_another_binding([&] { EXPECT_EQ(value_of("visit()"), call); });

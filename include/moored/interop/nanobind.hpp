@@ -6,7 +6,9 @@
 #include <exception>
 #include <utility>
 
-namespace moored::inline v0 {
+#include "../detail/config.hpp"
+
+MOORED_NAMESPACE_BEGIN
 
 /// A channel's conversion: `moored::channel<packet> packets(options, moored::by_nanobind<packet>)`.
 template <class T>
@@ -21,4 +23,4 @@ template <class T>
   return nullptr;
 }
 
-}  // namespace moored::inline v0
+MOORED_NAMESPACE_END

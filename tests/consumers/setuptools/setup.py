@@ -13,7 +13,6 @@ setup(
             ["module.c", moored.get_c_source()],
             include_dirs=[moored.get_include()],
             language="c++",
-            extra_compile_args=["-std=c++20"],
         )
     ],
 )

@@ -1,0 +1,31 @@
+// moored/detail/gate/counters.hpp: what is counted about attaches and states.
+#pragma once
+
+#include <cstdint>
+
+#include "../config.hpp"
+
+MOORED_NAMESPACE_BEGIN
+
+/// What has happened since the process (or the fork) began. Reading it takes no lock and delays no
+/// thread.
+struct counters {
+  std::uint64_t attaches;        ///< Outermost attachments that began.
+  std::uint64_t refusals;        ///< Attaches that were refused.
+  std::uint64_t states_made;     ///< Thread states made by moored.
+  std::uint64_t states_adopted;  ///< Thread states made by another binding and kept by moored.
+  std::uint64_t states_kept;     ///< States, made or adopted, that are kept now.
+  std::uint64_t states_freed;    ///< States, made or adopted, that moored has freed.
+  /// Left to CPython: their interpreter closed, their process forked, or Python ended their thread.
+  std::uint64_t states_forgotten;
+  std::uint64_t overdue;  ///< Calls that were still inside when shutdown stopped waiting.
+  /// Of those freed: released because more were kept than set_kept_limit() allows.
+  std::uint64_t states_over_limit;
+  /// Of those freed: their thread ended, and they were cleared only after it could be joined.
+  std::uint64_t states_freed_late;
+  /// Python objects that a `reference` or a channel held, and whose interpreter was gone, or out of
+  /// reach, when they were let go.
+  std::uint64_t references_forgotten;
+};
+
+MOORED_NAMESPACE_END

@@ -1,0 +1,197 @@
+// moored/detail/gate/gate.hpp: the closing gate, which every attach passes and which shutdown closes.
+//
+// Before CPython 3.15 nothing tells a native thread in time that the interpreter is going away: a
+// check of Py_IsFinalizing is out of date when it returns, and PyGILState_Ensure then ends the
+// thread, hangs it, or lets it into a half torn-down interpreter (see versions.hpp). The gate
+// closes that window on every version. It shuts in an atexit callback, while Python still works,
+// and waits (bounded) for the calls that are inside. Where that callback was not called (it was
+// cleared, or registered too late), the gate shuts when the interpreter's own dict is cleared.
+#pragma once
+
+#include <Python.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <thread>
+
+#include "../cpython/calls.hpp"
+#include "../lock.hpp"
+#include "counters.hpp"
+#include "deadline.hpp"
+#include "epoch.hpp"
+#include "refusal.hpp"
+
+MOORED_NAMESPACE_BEGIN
+namespace detail {
+
+/// The threads that were let in, in one life of the interpreter. Two counters that only grow are
+/// both the gate and the statistics. A cache line of their own: every attach writes them.
+///
+/// A new life begins with a new one. So a call of an earlier life that was given up on is written
+/// off: when it comes back it leaves where it entered.
+struct alignas(64) attendance {
+  std::atomic<std::uint64_t> entered{0};
+  std::atomic<std::uint64_t> left{0};
+  epoch of = phase::open;          ///< The epoch in which they entered.
+  attendance* previous = nullptr;  ///< Of the life before; they are never freed.
+
+  void leave() noexcept { left.fetch_add(1, std::memory_order_release); }
+  [[nodiscard]] std::uint64_t inside() const noexcept {
+    const std::uint64_t gone = left.load(std::memory_order_acquire);  // first: it never overtakes
+    return entered.load(std::memory_order_seq_cst) - gone;
+  }
+};
+
+class gate {
+ public:
+  /// Counts the caller in if `expected` is the epoch that is open now: where it was counted, whose
+  /// leave() it calls once; or null. Any thread, attached or not.
+  ///
+  /// The count must be visible before the epoch is read, and close() writes the epoch before it
+  /// reads the count: only a sequentially consistent order on both sides lets neither miss the
+  /// other.
+  [[nodiscard]] attendance* enter(epoch expected) noexcept {
+    attendance* const here = attendance_.load(std::memory_order_acquire);
+    here->entered.fetch_add(1, std::memory_order_seq_cst);
+    if (MOORED_LIKELY(epoch_.load(std::memory_order_seq_cst) == expected && is_open(expected)))
+      return here;
+    leave_unused(*here);
+    return nullptr;
+  }
+  /// leave() after an entry that turned out to be something else than an attachment.
+  void leave_unused(attendance& here) noexcept {
+    turned_back_.fetch_add(1, std::memory_order_relaxed);
+    here.leave();
+  }
+
+  [[nodiscard]] static constexpr bool is_open(epoch which) noexcept {
+    return detail::is_open(which);
+  }
+  [[nodiscard]] epoch now() const noexcept { return epoch_.load(std::memory_order_acquire); }
+  /// True from close() until the interpreter is gone.
+  [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
+
+  /// How often a thread has entered: a clock that runs anyway.
+  [[nodiscard]] std::uint64_t clock() const noexcept {
+    return attendance_.load(std::memory_order_relaxed)->entered.load(std::memory_order_relaxed);
+  }
+
+  /// Begins an epoch. Attached. False with an exception when Python refused. Not noexcept: it runs
+  /// Python code, under which a late thread may be unwound (see versions.hpp).
+  [[nodiscard]] bool open();
+  /// Ends it: refuses from now on, then waits for the calls inside, at most for the bound. Attached
+  /// to the main interpreter.
+  void close() noexcept;
+  /// The main interpreter's dict is being cleared: shuts what is still open, without a wait.
+  void interpreter_has_ended() noexcept;
+
+  /// True when shutdown has stopped waiting for those who entered in the life of `which`.
+  [[nodiscard]] bool gave_up_on(epoch which) const noexcept {
+    return (which | phase::mask) <= given_up_.load(std::memory_order_acquire);
+  }
+  /// True when a state that its thread detached in epoch `then` can no longer be attached by that
+  /// thread: its interpreter is gone, or goes on without it. `counted_in`: the thread had entered
+  /// through this gate.
+  [[nodiscard]] bool is_over(epoch then, bool counted_in) const noexcept {
+    const epoch current = now();
+    if (current == then) return false;
+    return !same_life(current, then) || (counted_in && gave_up_on(then));
+  }
+
+  /// A state of the main interpreter for a thread that is counted in; null without memory, and when
+  /// shutdown has given up on that thread: CPython reads what is gone when a state is made too
+  /// late. Shutdown in turn gives up when no state is being made. Not attached: with tracemalloc
+  /// on, making one waits for the GIL.
+  [[nodiscard]] PyThreadState* make_state(epoch current) noexcept {
+    expect_no_lock();
+    making_.fetch_add(1, std::memory_order_seq_cst);
+    PyThreadState* const state =
+        gave_up_on(current) ? nullptr : cpython::make_state(PyInterpreterState_Main());
+    making_.fetch_sub(1, std::memory_order_release);
+    return state;
+  }
+  /// cpython::try_ensure(), likewise.
+  [[nodiscard]] std::optional<PyGILState_STATE> try_ensure(epoch current) noexcept {
+    if (gave_up_on(current)) return std::nullopt;
+    return cpython::try_ensure([this, current] { return make_state(current); });
+  }
+  /// Why neither could be done.
+  [[nodiscard]] refusal why_no_state(epoch current) const noexcept {
+    return gave_up_on(current) ? refusal::closing : refusal::no_memory;
+  }
+
+  void set_bound(std::chrono::milliseconds bound) noexcept {
+    constexpr std::chrono::milliseconds none{0}, longest = std::chrono::hours(24 * 365);
+    bound_ms_.store(std::clamp(bound, none, longest).count(), std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::chrono::milliseconds bound() const noexcept {
+    return std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
+  }
+
+  [[nodiscard]] counters count() const noexcept;
+
+  /// Called by close(), attached, while Python still works and threads may still enter, with the
+  /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.
+  std::atomic<void (*)(deadline*) noexcept> before_closing{nullptr};
+  /// Called when an epoch ends in which close() has run, attached, while Python still works.
+  std::atomic<void (*)() noexcept> after_closing{nullptr};
+
+  std::atomic<std::uint64_t> shared{0};  ///< 1 while there is a shared state: made, not kept.
+  std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
+      overdue{0}, over_limit{0}, freed_late{0}, references_forgotten{0};
+
+  /// In a forked child only the forking thread lives on; what else was inside is gone without
+  /// having left. `counted_in` is where that thread is counted in, or null.
+  void after_fork(const attendance* counted_in) noexcept {
+    opening_.renew();
+    making_.store(0);
+    attendance& here = *attendance_.load();
+    here.left.store(here.entered.load() - (counted_in == &here ? 1 : 0));
+    forgotten.fetch_add(kept.exchange(0));
+  }
+
+ private:
+  [[nodiscard]] bool register_callback();
+  [[nodiscard]] bool mark_interpreter();
+  [[nodiscard]] bool has_marked_interpreter() const noexcept;
+  /// False without memory.
+  [[nodiscard]] bool begin_attendance(epoch next) noexcept MOORED_REQUIRES(opening_);
+  void give_up(epoch which, std::uint64_t still) noexcept;
+
+  alignas(64) std::atomic<epoch> epoch_{0};
+  std::atomic<attendance*> attendance_{&first_};
+  std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
+  std::atomic<std::uint64_t> making_{0};  // threads that are making a state
+  std::atomic<std::uint64_t> turned_back_{0};
+  std::atomic<std::int64_t> bound_ms_{5000};
+  attendance first_;
+  mutex opening_;        // for what open() does last
+  bool hooked_ MOORED_GUARDED_BY(opening_) = false;  // pthread_atfork
+};
+
+MOORED_CONSTINIT inline gate the_gate;
+
+/// Counted in at the gate for a scope, without being attached: shutdown waits for it. Any thread.
+class passage {
+ public:
+  passage() noexcept : passage(the_gate.now()) {}
+  explicit passage(epoch current) noexcept
+      : inside_(is_open(current) ? the_gate.enter(current) : nullptr) {}
+  ~passage() {
+    if (inside_ != nullptr) the_gate.leave_unused(*inside_);
+  }
+  passage(const passage&) = delete;
+  passage& operator=(const passage&) = delete;
+  [[nodiscard]] explicit operator bool() const noexcept { return inside_ != nullptr; }
+
+ private:
+  attendance* inside_;
+};
+
+}  // namespace detail
+MOORED_NAMESPACE_END
