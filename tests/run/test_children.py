@@ -301,6 +301,7 @@ import os
 os.environ["MOORED_RUNNER"] = "theirs"
 environment = dict(os.environ)
 os.chroot({str(root)!r})
+os.chdir("/")
 show = "echo $LD_PRELOAD,$LD_AUDIT,$MOORED_RUN,$GLIBC_TUNABLES,$MOORED_RUNNER"
 os.execve("/bin/sh", ["sh", "-c", show], environment)
 """
@@ -321,7 +322,7 @@ extern char** environ;
 int main(int count, char** words) {
   char* const shell[] = {"sh", "-c", "echo ${LD_PRELOAD:+inherited}", NULL};
   const char* how = words[1];
-  if (count > 2 && chroot(words[2]) != 0) return 9;
+  if (count > 2 && (chroot(words[2]) != 0 || chdir("/") != 0)) return 9;
   char** copy = environ;
   pid_t child = 0;
   if (!strcmp(how, "execl")) execl("/bin/sh", "sh", "-c", shell[2], (char*)NULL);

@@ -41,6 +41,7 @@ void set_list(const char* variable, const std::string& library) {
   std::size_t size = 0;
   dl_iterate_phdr(
       [](dl_phdr_info* object, std::size_t, void* sum) {
+        if (run::is_own_library(object->dlpi_name)) return 0;  // of an outer `moored run`
         for (int at = 0; at < object->dlpi_phnum; ++at) {
           const ElfW(Phdr)& segment = object->dlpi_phdr[at];
           if (segment.p_type == PT_TLS)
