@@ -52,8 +52,6 @@ void set_kept_limit(const nb::object& given) {
   if (PyErr_Occurred() != nullptr) throw nb::python_error();
   if (states < 0) throw nb::value_error("the limit is a number of states, or 0 for any number");
   moored::set_kept_limit(static_cast<std::size_t>(states));
-  if (const run_table* const run = run_beside())
-    run->set_kept_limit(static_cast<std::size_t>(states));
 }
 
 void release_thread() {
@@ -119,7 +117,8 @@ NB_MODULE(_core, module) {
   module.def(
       "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
       "Put the chunk cache in place. False when this Python has nothing to gain from it.");
-  module.def("stats", &stats,
-             "What moored has done in this process, as a dict of counts: attaches and states, of its "
-             "own extension and of `moored run`, and the process's chunk cache.");
+  module.def(
+      "stats", &stats,
+      "What moored has done in this process, as a dict of counts: attaches and states, of its "
+      "own extension and of `moored run`, and the process's chunk cache.");
 }

@@ -1,5 +1,6 @@
-// environment_list.hpp: what `moored run` has put into a list in the environment, and how it is taken
-// out again: by the launcher, by the program that is alone, and for a child that cannot find it.
+// environment_list.hpp: what `moored run` has put into a list in the environment, and how it is
+// taken out again: by the launcher, by the program that is alone, and for a child that cannot find
+// it.
 //
 // Nothing here allocates: the last is done between fork and exec.
 #pragma once
@@ -13,8 +14,9 @@
 
 namespace moored::run {
 
-/// The launcher makes room for the thread_locals of libraries that are loaded when a program starts.
-/// Under LD_AUDIT they all come out of a reserve, which is glibc's own for libraries loaded later.
+/// The launcher makes room for the thread_locals of libraries that are loaded when a program
+/// starts. Under LD_AUDIT they all come out of a reserve, which is glibc's own for libraries loaded
+/// later.
 #define MOORED_ROOM_VARIABLE "GLIBC_TUNABLES"
 #define MOORED_ROOM_TUNABLE "glibc.rtld.optional_static_tls"
 
@@ -31,8 +33,8 @@ namespace moored::run {
 
 using entry_test = bool (*)(std::string_view);
 
-/// The next entry of a list, which is cut off from it. The dynamic loader takes spaces and colons in
-/// its lists; a tunable has no space.
+/// The next entry of a list, which is cut off from it. The dynamic loader takes spaces and colons
+/// in its lists; a tunable has no space.
 [[nodiscard]] inline std::string_view next_entry(std::string_view& list) noexcept {
   const std::size_t end = list.find_first_of(" :");
   const std::string_view entry = list.substr(0, end);

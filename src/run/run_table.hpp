@@ -16,13 +16,12 @@ struct run_counts {
 };
 
 /// The functions, each as the one of the same name in the library. The preloaded library shows them
-/// under MOORED_RUN_TABLE. Both may be of different versions: the size says which members there are,
-/// and members are only ever added, at the end.
+/// under MOORED_RUN_TABLE. Both may be of different versions: the size says which members there
+/// are, and members are only ever added, at the end.
 struct run_table {
   std::size_t size;
   void (*release_thread)();
   run_counts (*count)();
-  void (*set_kept_limit)(std::size_t states);
   void (*set_closing_bound)(std::int64_t milliseconds);
 };
 

@@ -234,7 +234,7 @@ def test_a_program_that_counts_its_descriptors(environment, options, limit):
 
     run: list[str | Path] = [LAUNCHER, "run", *options]
     assert said_by(run, COUNT) == said_by([sys.executable], COUNT)
-    if limit != "ulimit -n 64;":
+    if "-Sn" in limit:
         # When one had to be kept for the end, the program could still open as many.
         assert said_by(run, COUNT_BESIDE_ONE) == said_by([sys.executable], COUNT_BESIDE_ONE)
 

@@ -50,8 +50,8 @@ constexpr const char* own_descriptors = "/proc/self/fd";
     const std::string folder = without_links(typed);
     struct stat found {};
     if (folder.empty() || stat(folder.c_str(), &found) != 0 || !S_ISDIR(found.st_mode)) {
-      throw cannot_write(asked, "there is no directory " + typed.substr(0, typed.rfind('/')) +
-                                    "; make it first");
+      throw cannot_write(
+          asked, "there is no directory " + typed.substr(0, typed.rfind('/')) + "; make it first");
     }
     const std::string name = slash == std::string::npos ? at : at.substr(slash + 1);
     if (is_number(name) && (folder == without_links(own_descriptors) ||
@@ -81,8 +81,7 @@ constexpr const char* own_descriptors = "/proc/self/fd";
 }  // namespace
 
 std::string document_path(const std::string& asked) {
-  const std::string path =
-      asked == "-" ? std::string(own_descriptors) + "/1" : follow(asked);
+  const std::string path = asked == "-" ? std::string(own_descriptors) + "/1" : follow(asked);
   if (path.rfind(own_descriptors, 0) == 0) {
     const int number = std::atoi(path.c_str() + path.rfind('/') + 1);
     const int flags = fcntl(number, F_GETFL);
@@ -92,7 +91,8 @@ std::string document_path(const std::string& asked) {
   }
   struct stat found {};
   const bool is_there = stat(path.c_str(), &found) == 0;
-  if (is_there && S_ISDIR(found.st_mode)) throw cannot_write(asked, "it is a directory; name a file");
+  if (is_there && S_ISDIR(found.st_mode))
+    throw cannot_write(asked, "it is a directory; name a file");
   if (const std::string open = is_there ? as_descriptor(found) : ""; !open.empty()) return open;
   const std::string folder = path.rfind('/') == 0 ? "/" : path.substr(0, path.rfind('/'));
   const bool is_device = is_there && !S_ISREG(found.st_mode);

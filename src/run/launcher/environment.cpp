@@ -35,8 +35,8 @@ void set_list(const char* variable, const std::string& library) {
                appended(run::without(std::getenv(variable), run::is_own_library), library));
 }
 
-/// How much the thread_locals take of the libraries that are loaded here. Besides the launcher's own
-/// these are the ones that are preloaded for the program, with what they need.
+/// How much the thread_locals take of the libraries that are loaded here. Besides the launcher's
+/// own these are the ones that are preloaded for the program, with what they need.
 [[nodiscard]] std::size_t size_of_thread_locals() {
   std::size_t size = 0;
   dl_iterate_phdr(

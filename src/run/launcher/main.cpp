@@ -27,7 +27,8 @@ constexpr const char* start_in_python =
     "try:\n"
     "    from moored.cli import main\n"
     "except ImportError as error:\n"
-    "    print(f'moored: {sys.executable} cannot import moored: {error}; install moored again with '\n"
+    "    print(f'moored: {sys.executable} cannot import moored: {error}; install moored again with "
+    "'\n"
     "          'the Python that you use', file=sys.stderr)\n"
     "    sys.exit(3)\n"
     "sys.exit(main())\n";

@@ -105,11 +105,12 @@ constexpr std::array own_entries{
   return nullptr;
 }
 
-/// How much of the stack it takes to leave out what is ours: a pointer for each variable, and a copy
-/// of each that changes.
+/// How much of the stack it takes to leave out what is ours: a pointer for each variable, and a
+/// copy of each that changes.
 [[nodiscard]] std::size_t size_without_ours(environment all) noexcept {
   std::size_t size = sizeof(char*);
-  for (; *all != nullptr; ++all) size += sizeof(char*) + (own_entry_in(*all) ? strlen(*all) + 1 : 0);
+  for (; *all != nullptr; ++all)
+    size += sizeof(char*) + (own_entry_in(*all) ? strlen(*all) + 1 : 0);
   return size;
 }
 
@@ -140,8 +141,8 @@ constexpr std::array own_entries{
   return left;
 }
 
-/// Calls `start` with the environment that suits the program. `program` is null when it is only known
-/// to the C library, which looks for it.
+/// Calls `start` with the environment that suits the program. `program` is null when it is only
+/// known to the C library, which looks for it.
 template <class Start>
 [[nodiscard]] int start_with(const char* program, environment all, Start start) noexcept {
   const std::string_view preloaded = value_in(all, "LD_PRELOAD=");

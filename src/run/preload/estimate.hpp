@@ -12,8 +12,8 @@
 
 namespace moored::run {
 
-/// What one chunk costs here and now: to map it, to touch it, to unmap it. Nearly all of a temporary
-/// state's cost is that.
+/// What one chunk costs here and now: to map it, to touch it, to unmap it. Nearly all of a
+/// temporary state's cost is that.
 ///
 /// The least of many short measurements, in this thread's own CPU time: neither other programs nor
 /// native threads that go on while the process ends are counted. Bounded by several times what was

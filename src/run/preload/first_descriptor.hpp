@@ -1,4 +1,5 @@
-// first_descriptor.hpp: a descriptor of the time when the program began, for what is said at its end.
+// first_descriptor.hpp: a descriptor of the time when the program began, for what is said at its
+// end.
 #pragma once
 
 #include <fcntl.h>
@@ -16,9 +17,9 @@ namespace moored::run {
 /// something else: a daemon to its log, a test to what it reads itself.
 ///
 /// As long as the program does neither, nothing is kept, and a program that counts its descriptors
-/// counts as ever. When it does (watch_descriptors.cpp), it gets one more, which its children do not
-/// inherit, with a number that is not given away otherwise: the next open() returns what it would,
-/// and as many can be opened.
+/// counts as ever. When it does (watch_descriptors.cpp), it gets one more, which its children do
+/// not inherit, with a number that is not given away otherwise: the next open() returns what it
+/// would, and as many can be opened.
 class first_descriptor {
  public:
   /// Called once, before the program's own code runs.

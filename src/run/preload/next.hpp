@@ -9,11 +9,12 @@
 
 namespace moored::run {
 
-/// The function of this name that comes next: the C library's, or that of another preloaded library.
+/// The function of this name that comes next: the C library's, or that of another preloaded
+/// library.
 ///
-/// Each is found when this library is loaded, for dlsym may allocate, and the function may be called
-/// where nothing may: in a signal's handler, or between fork and exec. What is called still earlier,
-/// while other libraries are loaded, finds it then.
+/// Each is found when this library is loaded, for dlsym may allocate, and the function may be
+/// called where nothing may: in a signal's handler, or between fork and exec. What is called still
+/// earlier, while other libraries are loaded, finds it then.
 template <class Function>
 class next_function {
  public:

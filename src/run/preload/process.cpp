@@ -50,12 +50,13 @@ constexpr bool built_without_gil = false;
 }
 
 /// "3.11", and what it was built with when that is not usual.
-constexpr std::string_view our_python = MOORED_TEXT(PY_MAJOR_VERSION) "." MOORED_TEXT(PY_MINOR_VERSION)
+constexpr std::string_view our_python =
+    MOORED_TEXT(PY_MAJOR_VERSION) "." MOORED_TEXT(PY_MINOR_VERSION)
 #ifdef Py_GIL_DISABLED
-    " without a GIL"
+        " without a GIL"
 #endif
 #ifdef Py_REF_DEBUG
-    " built for debugging"
+        " built for debugging"
 #endif
     ;
 
@@ -67,8 +68,9 @@ constexpr std::string_view our_python = MOORED_TEXT(PY_MAJOR_VERSION) "." MOORED
   return major == 3 && minor >= 10;
 }
 
-/// The version of a Python whose functions are not visible to this library; null when there is none.
-/// Calls no Python but that it is asked for its version, which needs no GIL and no interpreter.
+/// The version of a Python whose functions are not visible to this library; null when there is
+/// none. Calls no Python but that it is asked for its version, which needs no GIL and no
+/// interpreter.
 [[nodiscard]] const char* version_of_late_python() {
   std::vector<std::string> names;
   dl_iterate_phdr(
@@ -81,8 +83,7 @@ constexpr std::string_view our_python = MOORED_TEXT(PY_MAJOR_VERSION) "." MOORED
     if (name.empty()) continue;
     void* const object = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
     if (object == nullptr) continue;
-    const auto version =
-        reinterpret_cast<decltype(&Py_GetVersion)>(dlsym(object, "Py_GetVersion"));
+    const auto version = reinterpret_cast<decltype(&Py_GetVersion)>(dlsym(object, "Py_GetVersion"));
     const char* const said = version != nullptr ? version() : nullptr;
     dlclose(object);  // it was loaded before, and stays
     if (said != nullptr) return said;
@@ -160,11 +161,10 @@ std::string process::describe() const {
     case keeping::not_asked:
       return "not kept, only the cache is used";
     case keeping::other_python:
-      return "not kept: " +
-             (could_have_moored(version_.load(std::memory_order_acquire))
-                  ? "this moored was built for Python " + std::string(our_python) +
-                        ", install it for this one as well"
-                  : "moored needs Python 3.10 or later");
+      return "not kept: " + (could_have_moored(version_.load(std::memory_order_acquire))
+                                 ? "this moored was built for Python " + std::string(our_python) +
+                                       ", install it for this one as well"
+                                 : "moored needs Python 3.10 or later");
     case keeping::out_of_reach:
       return "not kept: Python was loaded late, by dlopen";
   }

@@ -16,9 +16,9 @@ namespace {
 
 [[nodiscard]] run_counts counted() {
   const counters now = moored::count();
-  return {now.attaches,         now.refusals, now.states_made,
+  return {now.attaches,         now.refusals,    now.states_made,
           now.states_adopted,   now.states_kept, now.states_freed,
-          now.states_forgotten, now.overdue,  now.states_over_limit};
+          now.states_forgotten, now.overdue,     now.states_over_limit};
 }
 
 void set_bound(std::int64_t milliseconds) {
@@ -31,7 +31,6 @@ extern "C" {
 
 MOORED_EXPORT extern const run_table MOORED_RUN_TABLE;
 const run_table MOORED_RUN_TABLE{sizeof(run_table), [] { moored::release_thread(); }, counted,
-                                 [](std::size_t states) { moored::set_kept_limit(states); },
                                  set_bound};
 
 }  // extern "C"
