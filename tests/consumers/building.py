@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S
 
 import moored
 
@@ -27,7 +28,7 @@ FROM_WHEEL = f"-Dmoored_DIR={moored.get_cmake_dir()}"
 
 def run(
     *words: str | Path,
-    limit: float = 120,
+    limit: float = BUILD_S,
     stdin: str = "",
     folder: Path | None = None,
     **variables: str,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 
 import moored
 from moored import cli
@@ -45,7 +46,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_python_dash_m_is_the_same_command() -> None:
     command = Path(sys.executable).with_name("moored")
     for words in ([sys.executable, "-m", "moored"], [command]):
-        done = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=HANG_S)
         assert (done.returncode, done.stdout) == (0, f"moored {moored.__version__}\n")
 
 
@@ -147,7 +148,7 @@ def test_reader_that_goes_away_is_no_error() -> None:
         assert talker.stderr is not None
         talker.stdout.readline()
         talker.stdout.close()
-        assert talker.wait(60) == 1
+        assert talker.wait(HANG_S) == 1
         assert talker.stderr.read() == ""
 
 
@@ -164,7 +165,7 @@ def run_cli(
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=60,
+        timeout=HANG_S,
     )
 
 
@@ -280,7 +281,7 @@ def test_a_cache_on_a_full_disk_is_one_line(bench: list[str], tmp_path: Path) ->
         ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
     )
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip("nothing can be mounted here")

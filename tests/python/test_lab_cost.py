@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from limits import HANG_S
 
 from moored.lab import cost
 from moored.lab.rounds import Samples
@@ -25,7 +26,7 @@ def _lab_cost(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

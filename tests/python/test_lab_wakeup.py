@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 
 from moored.cli import main
 from moored.lab import process
@@ -198,7 +199,7 @@ def real(lab: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int
     words += ["--handler-us", "20", "--json", str(folder / "result.json")]
     words += ["--out", str(folder / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "moored", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "moored", *words], capture_output=True, text=True, timeout=HANG_S
     )
     return folder, done.returncode, done.stdout + done.stderr
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 
 import moored
 
@@ -51,7 +52,7 @@ def test_import_needs_nothing_outside_the_standard_library() -> None:
         "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
 
@@ -100,7 +101,7 @@ def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) ->
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=True,
         cwd=tmp_path,
     )

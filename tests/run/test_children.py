@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 from programs import compile_c
 
 VARIABLES = (
@@ -253,7 +254,7 @@ def root(tmp_path: Path) -> Path:
         pytest.skip("only root can change the root")
     folder = tmp_path / "root"
     said = subprocess.run(
-        ["ldd", "/bin/echo"], capture_output=True, text=True, check=True, timeout=60
+        ["ldd", "/bin/echo"], capture_output=True, text=True, check=True, timeout=HANG_S
     ).stdout
     needed = [word for word in said.split() if word.startswith("/")]
     for path in ["/bin/echo", "/bin/sh", *needed]:

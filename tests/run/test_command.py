@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 from programs import LAUNCHER, compile_c
 
 import moored
@@ -30,7 +31,7 @@ SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnopt
 )
 def test_python_gets_the_words_as_they_are(moored_run, environment, words):
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     ending = moored_run(*words)
     assert (ending.code, ending.out, ending.err) == (0, direct.stdout, direct.stderr)
@@ -41,7 +42,7 @@ def test_a_script_runs_as_with_python(moored_run, environment, tmp_path):
     script.write_text(f"{SHOW}\nprint(sys.prefix, __file__, __name__)\n")
     words = [script, "--json", "x", "-c"]
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert moored_run(*words).out == direct.stdout
     assert moored_run("--", *words).out == direct.stdout
@@ -55,7 +56,7 @@ def test_python_dash_m_moored_is_the_same_command(environment, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "['--fresh'] True\n", "")
 
@@ -68,7 +69,7 @@ def test_help_is_explained_by_either(environment):
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         ).stdout
         for words in ([LAUNCHER], [sys.executable, "-m", "moored"])
         for before in ([], ["--stats"])
@@ -85,7 +86,7 @@ def test_other_commands_do_not_import_from_where_one_stands(environment, tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -188,7 +189,7 @@ def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
 @pytest.mark.skipif(not shutil.which("setcap"), reason="no setcap here")
 def test_a_program_with_capabilities_is_refused(moored_run, source, tmp_path):
     program = compile_c(source, tmp_path / "capable")
-    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=60)
+    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=HANG_S)
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "has file capabilities" in ending.err
@@ -238,7 +239,7 @@ def launcher_alone(launcher: Path, *words: str, path: str = "") -> tuple[int, st
         env={"PATH": path or os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -331,7 +332,9 @@ def test_an_environment_has_its_own_python(user_folder):
 
 def test_a_python_that_has_lost_moored_is_one_line(user_folder, tmp_path):
     bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=HANG_S
+    )
     python = bare / "bin" / "python"
     (user_folder / "bin" / "moored-python").write_text(script_of(python))
     code, said = launcher_alone(user_folder / "bin" / "moored", "lab", "--help")
@@ -369,7 +372,7 @@ def test_the_libraries_show_and_want_nothing_else():
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         )
         pairs = [line.split()[-2:] for line in done.stdout.splitlines()]
         return [(kind, name) for kind, name in pairs]
