@@ -4,6 +4,7 @@
 // The one OS seam of the channels. Each OS answers the same calls; this is Linux's answer.
 #pragma once
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
