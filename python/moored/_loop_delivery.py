@@ -1,8 +1,9 @@
-"""Running a channel's handler in an asyncio loop."""
+"""A channel's handler, and running it in an asyncio loop."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
 
 # A channel has one handler, and one loop at most runs it. The loop keeps the delivery.
 _current: WeakValueDictionary[int, LoopDelivery] = WeakValueDictionary()
+# What the channels keep for the handlers that were set from Python.
+_handlers: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+
+def set_handler(native: _core.Channel, handler: Callable[[list[Any]], object] | None) -> None:
+    """Give the channel its handler, or take it away."""
+    link = native.set_handler(handler)
+    if link is None:
+        _handlers.pop(native.key, None)
+    else:
+        _handlers[native.key] = link
+
+
+def has_handler(native: _core.Channel) -> bool:
+    """Say whether the channel has a handler, whichever moored.Channel set it."""
+    return native.key in _handlers
 
 
 class LoopDelivery:

@@ -100,9 +100,7 @@ class Seat(Generic[W]):
     def watch_here(self) -> W | None:
         """Return its watch if that can be used by the loop that runs now."""
         watch = self._watch()
-        if watch is None or watch.ended or watch.is_inherited or not watch.serves_here():
-            return None
-        return watch
+        return watch if watch is not None and not watch.ended and watch.serves_here() else None
 
     def __del__(self) -> None:
         watch = self._watch()

@@ -17,7 +17,13 @@ from typing import (
 )
 
 from . import _core
-from ._loop_delivery import LoopDelivery, current_delivery, stop_delivery
+from ._loop_delivery import (
+    LoopDelivery,
+    current_delivery,
+    has_handler,
+    set_handler,
+    stop_delivery,
+)
 from ._loops import let_others_run, running_asyncio_loop
 from ._watches import Seats
 
@@ -207,7 +213,7 @@ class Channel(Generic[T]):
         of the two, as in `self.channel.on_batch(self.handle)`, is collected.
         """
         if handler is None:
-            self._native.set_handler(None)
+            set_handler(self._native, None)
             stop_delivery(self._native)
             return
         if not callable(handler):
@@ -225,12 +231,12 @@ class Channel(Generic[T]):
         loop = loop if loop is not None else running_asyncio_loop()
         if delivery == "wake" and loop is None:
             self._need_own_loop()
-        self._native.set_handler(None)
+        set_handler(self._native, None)
         stop_delivery(self._native)
         self._native.deliver_by(delivery, hold, linger)
         if delivery in _BY_LOOP and loop is not None:
             LoopDelivery(self._native, loop)
-        self._native.set_handler(handler)
+        set_handler(self._native, handler)
 
     def deliver(self) -> bool:
         """Run the handler on what is queued, within `hold`; True when something is left."""
@@ -245,7 +251,7 @@ class Channel(Generic[T]):
     @delivery.setter
     def delivery(self, how: Delivery) -> None:
         _check_delivery(how)
-        if how in _BY_LOOP and self._native.has_handler and current_delivery(self._native) is None:
+        if how in _BY_LOOP and has_handler(self._native) and current_delivery(self._native) is None:
             loop = running_asyncio_loop()
             if loop is not None:
                 LoopDelivery(self._native, loop)

@@ -144,12 +144,7 @@ PyObject* listen(PyObject* self, PyObject* listening) {
 
 PyObject* set_handler(PyObject* self, PyObject* handler) {
   wrapper& mine = *as_wrapper(self);
-  if (!mine.handler.set(self, mine.calls, handler == Py_None ? nullptr : handler)) return nullptr;
-  Py_RETURN_NONE;
-}
-
-PyObject* has_handler(PyObject* self, void*) {
-  return PyBool_FromLong(as_wrapper(self)->handler.is_set());
+  return mine.handler.set(self, mine.calls, handler == Py_None ? nullptr : handler);
 }
 
 PyObject* deliver(PyObject* self, PyObject*) {
@@ -215,7 +210,8 @@ std::array methods{
     PyMethodDef{"descriptor", descriptor, METH_O,
                 "A descriptor: one of its own for a consumer, if true, or the handler's."},
     PyMethodDef{"listen", listen, METH_O, "Say whether an event loop watches the handler's."},
-    PyMethodDef{"set_handler", set_handler, METH_O, "A callable for lists of events, or None."},
+    PyMethodDef{"set_handler", set_handler, METH_O,
+                "A callable for lists of events, or None; what the channel has then."},
     PyMethodDef{"deliver", deliver, METH_NOARGS, "Run the handler; True when something is left."},
     PyMethodDef{"deliver_by", deliver_by, METH_VARARGS, "Change delivery, hold and linger."},
     PyMethodDef{"delivery", delivery, METH_NOARGS, "The delivery, hold and linger."},
@@ -230,8 +226,6 @@ std::array getters{
     PyGetSetDef{"key", key, nullptr, "The same for all objects of one channel.", nullptr},
     PyGetSetDef{"can_subscribe", can_subscribe, nullptr,
                 "Whether consumers get descriptors of their own.", nullptr},
-    PyGetSetDef{"has_handler", has_handler, nullptr,
-                "Whether the handler that was set here is the channel's.", nullptr},
     PyGetSetDef{nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

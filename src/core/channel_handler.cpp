@@ -188,18 +188,18 @@ PyObject* make_link(PyObject* to) {
 
 }  // namespace
 
-bool channel_handler::set([[maybe_unused]] PyObject* self, const channel_calls& calls,
-                          PyObject* handler) noexcept {
+PyObject* channel_handler::set([[maybe_unused]] PyObject* self, const channel_calls& calls,
+                               PyObject* handler) noexcept {
   PyObject* new_held = nullptr;
   PyObject* new_weak = nullptr;
   PyObject* new_link = nullptr;
   if (handler != nullptr) {
     new_held = make_holder(calls, handler);
-    if (new_held == nullptr) return false;
+    if (new_held == nullptr) return nullptr;
     new_link = make_link(new_held);
     if (new_link == nullptr) {
       Py_DECREF(new_held);
-      return false;
+      return nullptr;
     }
     new_weak = Py_NewRef(as_holder(new_held)->link);
   }
@@ -210,14 +210,7 @@ bool channel_handler::set([[maybe_unused]] PyObject* self, const channel_calls& 
   // A batch that is on its way to the old handler reaches it.
   hand_over(new_held, new_weak);
   calls->set_handler(calls.channel(), new_link);
-  Py_XDECREF(new_link);
-  return true;
-}
-
-bool channel_handler::is_set() const noexcept {
-  PyObject* const there = strong(link);
-  Py_XDECREF(there);
-  return there != nullptr;
+  return new_link != nullptr ? new_link : Py_NewRef(Py_None);
 }
 
 int channel_handler::traverse(visitproc visit, void* arg) const noexcept {

@@ -111,6 +111,28 @@ def test_wake_without_a_loop_is_refused_however_it_is_asked_for(source):
     channel.delivery = "wake"  # for those who take
 
 
+def test_wake_is_refused_whichever_object_set_the_handler(source):
+    moored.Channel(source).on_batch(print, "enter")
+    with pytest.raises(RuntimeError, match="needs an event loop"):
+        moored.Channel(source).delivery = "wake"
+    moored.Channel(source).on_batch(None)
+
+
+def test_what_a_closed_channel_has_left_is_delivered(loop, source):
+    channel = moored.Channel(source)
+    seen = []
+    source.send(1)
+    source.send(2)
+    source.close()
+
+    async def main():
+        channel.on_batch(seen.extend)
+        await until(lambda: len(seen) == 2)
+
+    loop.run_until_complete(main())
+    assert seen == [1, 2]
+
+
 def test_wake_with_a_loop_of_ones_own(source):
     channel = moored.Channel(source)
     seen = []
