@@ -58,7 +58,7 @@ moored_status send(moored_channel* channel, const void* data, std::size_t size,
     moored::bytes copy(first, first + size);
     return status_of(may_wait ? channel->events.send(std::move(copy))
                               : channel->events.try_send(std::move(copy)));
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // std::length_error: no memory is as large as that
     return MOORED_NO_MEMORY;
   }
 }

@@ -1,4 +1,4 @@
-// moored/detail/channel/table.hpp: fills the table of channel_capsule.hpp for a channel of this copy.
+// moored/detail/channel/table.hpp: fills the table of capsule.hpp for a channel of this copy.
 #pragma once
 
 #include <algorithm>
@@ -34,22 +34,17 @@ struct filled_table : channel_capsule {
 
 inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) {
   using waited = channel_core::waited;
+  const auto alive = core_of(channel).shared_from_this();
   deadline until(time_of(timeout_ns));
-  try {
-    for (;;) {
-      if (PyErr_CheckSignals() != 0) return -1;
-      const waited came = core_of(channel).wait(until);
-      if (came != waited::signal) return came == waited::ready ? 1 : 0;
-    }
-  } catch (const std::system_error& why) {
-    errno = why.code().value();
-    PyErr_SetFromErrno(PyExc_OSError);
-    return -1;
+  for (;;) {
+    if (PyErr_CheckSignals() != 0) return -1;
+    const waited came = alive->wait(until);
+    if (came != waited::signal) return came == waited::ready ? 1 : 0;
   }
 }
 
 inline int deliver_for_capsule(void* channel) {
-  switch (core_of(channel).deliver()) {
+  switch (core_of(channel).deliver(false)) {
     case channel_core::left::nothing:
       return 0;
     case channel_core::left::something:

@@ -23,8 +23,14 @@
 #include "../config.hpp"
 
 MOORED_NAMESPACE_BEGIN
-
 namespace detail {
+
+/// What came of telling consumers.
+enum class told : std::uint8_t {
+  nobody,   ///< All of them had been told before.
+  all,      ///< Some had not, and now have.
+  refused,  ///< The OS refused to tell one.
+};
 
 /// Puts off a cancellation of the calling thread for a scope. What a sender does may not throw, and
 /// a cancellation throws.
@@ -62,18 +68,19 @@ class wakeup {
   /// left.
   [[nodiscard]] int fd() const noexcept { return event_; }
 
-  /// Makes it readable, if it is not. False when the OS refused.
-  bool notify() noexcept {
-    if (told_.exchange(true, std::memory_order_acq_rel)) return true;
+  /// Makes it readable, if it is not.
+  detail::told notify() noexcept {
+    using detail::told;
+    if (told_.exchange(true, std::memory_order_acq_rel)) return told::nobody;
     const detail::no_cancellation here;
     const std::uint64_t one = 1;
     for (int attempt = 0; attempt < attempts; ++attempt) {
-      if (MOORED_LIKELY(::write(event_, &one, sizeof one) == sizeof one)) return true;
-      if (errno == EAGAIN) return true;  // the counter is full: it can be read
+      if (MOORED_LIKELY(::write(event_, &one, sizeof one) == sizeof one)) return told::all;
+      if (errno == EAGAIN) return told::all;  // the counter is full: it can be read
       if (errno != EINTR) break;
     }
     told_.store(false, std::memory_order_release);
-    return false;
+    return told::refused;
   }
 
   /// Makes it unreadable until the next notify(). Do it before taking: an event that comes in
