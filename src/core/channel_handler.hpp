@@ -20,11 +20,10 @@ struct channel_handler {
   PyObject* held;  // owned: what holds the handler
   PyObject* link;  // owned: a weak reference to what the channel has
 
-  /// Makes `handler` the channel's, or takes the channel's handler away if it is null. False with
-  /// an exception.
-  [[nodiscard]] bool set(PyObject* self, const channel_calls& calls, PyObject* handler) noexcept;
-  /// Whether the channel has the handler that was set here.
-  [[nodiscard]] bool is_set() const noexcept;
+  /// Makes `handler` the channel's, or takes the channel's handler away if it is null. Returns the
+  /// link, or None, as a new reference; null with an exception.
+  [[nodiscard]] PyObject* set(PyObject* self, const channel_calls& calls,
+                              PyObject* handler) noexcept;
 
   // For the slots of the Python object.
   [[nodiscard]] int traverse(visitproc visit, void* arg) const noexcept;
