@@ -7,6 +7,7 @@
 
 #include <Python.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -117,6 +118,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   }
 
   mailbox() : completions_(options()) {}
+  [[nodiscard]] bool is_closed() const noexcept { return completions_.closed(); }
 
   /// For one more promise, which then needs no memory at its end. Throws std::bad_alloc. Attached.
   void expect_one() {
@@ -204,28 +206,81 @@ inline bool mailbox::watch(PyObject* loop) const {
   return static_cast<bool>(done);
 }
 
-inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+/// The mailboxes of all loops. To ask a loop whether it is closed runs Python, and so does dropping
+/// one: neither is done under the lock, nor while the list is looked at.
+class loop_mailboxes {
+ public:
+  /// Never destroyed: the loops would be let go when Python is gone.
+  [[nodiscard]] static loop_mailboxes& the() {
+    static auto& only = *new loop_mailboxes;
+    return only;
+  }
+
+  /// The loop's, or null. Attached.
+  [[nodiscard]] std::shared_ptr<mailbox> find(PyObject* loop) noexcept {
+    const locked lock(mutex_);
+    for (const known& one : all_)
+      if (one.loop.get() == loop && !one.is_over()) return one.box;
+    return nullptr;
+  }
+  /// Attached, on the loop's thread, after find() was null. Throws std::bad_alloc.
+  void add(PyObject* loop, std::shared_ptr<mailbox> box) {
+    forget_closed();
+    known fresh{reference::borrow(loop), std::move(box), false};
+    const locked lock(mutex_);
+    all_.push_back(std::move(fresh));
+  }
+
+ private:
   struct known {
     reference loop;
-    epoch since = 0;
     std::shared_ptr<mailbox> box;
+    bool closed = false;
+
+    /// Of another life, or of the parent of a fork, it is closed.
+    [[nodiscard]] bool is_over() const noexcept {
+      return closed || !loop.is_here() || box->is_closed();
+    }
   };
-  // Never destroyed: the loops would be let go when Python is gone. The GIL guards it.
-  static auto& all = *new std::vector<known>;
-  const epoch now = the_gate.now();
-  erase_where(all, [&](const known& one) {
-    if (one.since != now || one.box->completions_.closed()) return true;
-    const auto closed = reference::steal(PyObject_CallMethod(one.loop.get(), "is_closed", nullptr));
-    if (!closed) PyErr_Clear();
-    return !closed || PyObject_IsTrue(closed.get()) != 0;
-  });
-  for (const known& one : all)
-    if (one.loop.get() == loop) return one.box;
+
+  void forget_closed() {
+    std::vector<reference> asked;
+    {
+      const locked lock(mutex_);
+      asked.reserve(all_.size());
+      for (const known& one : all_)
+        if (!one.is_over()) asked.push_back(reference::borrow(one.loop.get()));
+    }
+    erase_where(asked, [](const reference& loop) {
+      const auto closed = reference::steal(PyObject_CallMethod(loop.get(), "is_closed", nullptr));
+      if (!closed) PyErr_Clear();
+      return closed && PyObject_IsTrue(closed.get()) == 0;
+    });
+    outlasting<std::vector<known>> gone;
+    std::vector<known> stay;
+    const locked lock(mutex_);
+    stay.reserve(all_.size());
+    for (known& one : all_) {
+      const auto is_it = [&](const reference& loop) { return loop.get() == one.loop.get(); };
+      one.closed = one.is_over() || std::any_of(asked.begin(), asked.end(), is_it);
+    }
+    for (known& one : all_)
+      if (!one.closed) stay.push_back(std::move(one));
+    all_.swap(stay);
+    gone.take(stay);
+  }
+
+  mutex mutex_;
+  std::vector<known> all_ MOORED_GUARDED_BY(mutex_);
+};
+
+inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+  loop_mailboxes& all = loop_mailboxes::the();
+  if (auto known = all.find(loop)) return known;
   auto box = std::make_shared<mailbox>();
   box->completions_.on_batch(complete_all);
-  all.reserve(all.size() + 1);  // what follows the watching must not fail
   if (!box->watch(loop)) return nullptr;
-  all.push_back({reference::borrow(loop), now, box});
+  all.add(loop, box);
   return box;
 }
 

@@ -291,17 +291,20 @@ TEST(channel, one_sender_at_a_time_is_inside) {
   in_child([] {
     const python interpreter;
     channel<event> events({.capacity = 100000, .by = delivery::enter});
+    constexpr int senders = 4, each = 2000;
+    constexpr std::uint64_t of_others = (senders - 1) * each;
     std::atomic<int> inside = 0;
     events.on_batch([&](std::span<event>) {
       EXPECT_EQ(++inside, 1);
       {
-        const moored::detachment others_turn;  // a handler that waits
-        std::this_thread::yield();
+        // The first one that is inside stays until all others have sent everything.
+        const moored::detachment others_turn;
+        while (events.stats().sent <= of_others) std::this_thread::yield();
       }
       --inside;
     });
-    send_from(events, 4, 2000);
-    EXPECT_EQ(events.stats().delivered, 8000U);
+    send_from(events, senders, each);
+    EXPECT_EQ(events.stats().delivered, std::uint64_t{senders} * each);
   });
 }
 
