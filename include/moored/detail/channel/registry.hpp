@@ -52,10 +52,13 @@ class channel_registry {
     if (is_late) channel->end_without_python();
   }
 
-  void add(const std::shared_ptr<waits_for_python>& waiter) {
+  /// False when the end of Python has been told already. Throws std::bad_alloc.
+  [[nodiscard]] bool add(const std::shared_ptr<waits_for_python>& waiter) {
     const locked lock(mutex_);
+    if (said_farewell_in_ != 0 && same_life(said_farewell_in_, the_gate.now())) return false;
     erase_where(waiters_, [](const auto& waits) { return waits.expired(); });
     waiters_.push_back(waiter);
+    return true;
   }
 
   /// Makes sure that the gate is open, so that there will be a farewell, and that adaptive channels
