@@ -69,8 +69,8 @@ class channel_registry {
     if (met_.exchange(now) != now) cpython::gil_view::find();
   }
 
-  /// Main may have gone to sleep, or into a long call, before it saw a pending call; a loop that was
-  /// told may have ended. A thread of moored's looks after some ms, and lives while there is
+  /// Main may have gone to sleep, or into a long call, before it saw a pending call; a loop that
+  /// was told may have ended. A thread of moored's looks after some ms, and lives while there is
   /// anything to look after. False when there is neither memory nor a thread for that.
   [[nodiscard]] bool watch_over(channel_core& channel) noexcept;
 
