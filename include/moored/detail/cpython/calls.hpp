@@ -112,6 +112,26 @@ inline void set_exception(PyObject* exception) noexcept {
 #endif
 }
 
+/// How many have entered by the state and not left: Ensures, scopes of pybind11, which counts in the
+/// same field, and one for each that keeps it. Attached by it.
+[[nodiscard]] inline Py_ssize_t entries(const PyThreadState* state) noexcept {
+#if MOORED_HAS_INTERPRETER_GUARDS
+  return state->gilstate_counter + state->ensure.counter;
+#else
+  return state->gilstate_counter;
+#endif
+}
+
+/// True when another thread has sent an exception by PyThreadState_SetAsyncExc that was not raised
+/// yet. Attached by the state.
+[[nodiscard]] inline bool is_sent_an_exception(const PyThreadState* state) noexcept {
+  return __atomic_load_n(&state->async_exc, __ATOMIC_RELAXED) != nullptr;
+}
+/// Drops it. On the state's own thread, attached by it.
+inline void drop_sent_exception() noexcept {
+  (void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), nullptr);
+}
+
 /// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.
 inline void report_exception() noexcept {
   detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
