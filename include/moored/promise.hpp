@@ -102,7 +102,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     if (only == nullptr || only->completions_.closed()) {
       auto box = std::make_shared<mailbox>();
       box->completions_.on_batch(complete_all);
-      std::thread([box] { box->carry(); }).detach();
+      start_own_thread([box] { box->carry(); }).detach();
       only = std::move(box);  // not before it has its thread
     }
     return only;

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "../own_thread.hpp"
 #include "core.hpp"
 
 MOORED_NAMESPACE_BEGIN
@@ -40,6 +41,7 @@ class channel_registry {
 
   /// Throws std::bad_alloc.
   void add(const std::shared_ptr<channel_core>& channel) {
+    stay_loaded();  // for pending calls, and the thread that watches
     const std::lock_guard lock(mutex_);
     if (!hook_forks()) throw std::bad_alloc();
     erase_where(channels_, [](const known& one) { return one.channel.expired(); });
@@ -175,7 +177,7 @@ inline bool channel_registry::watch_over(channel_core& channel) noexcept {
       watched_.push_back(watched{wanted, false});
     quiet_ = 0;
     if (watching_) return true;
-    std::thread([this] { watch(); }).detach();
+    start_own_thread([this] { watch(); }).detach();
     return watching_ = true;
   } catch (const std::exception&) {
     return false;
