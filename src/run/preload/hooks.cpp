@@ -133,17 +133,23 @@ PyThreadStateToken* attach_by(Real real) {
 }
 #endif
 
-/// The state that pybind11 was about to delete, until it does, or rather detaches.
+/// The state that pybind11 has made for this thread, and in which it counts its scopes, and the
+/// entries of others within them, from 0. A state whose maker does not count stays at 1.
+MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* scoped = nullptr;
+/// The same state, from where pybind11 was about to clear it to where it was about to delete it.
 MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* spared = nullptr;
 
-/// True when the attached `state` was made by pybind11 for this thread, and has come to the end of
-/// its outermost scope. pybind11 counts its scopes, and the entries of others within them, from 0;
-/// a state whose maker does not count stays at 1.
+/// Attached by `state`, which pybind11 has not counted in yet.
+[[nodiscard]] bool is_made_for_scopes(const PyThreadState* state) {
+  return this_thread.keeps() == moored::detail::keeping::nothing &&
+         this_process().decide() == keeping::on && cpython::entries(state) == 0 &&
+         state == cpython::this_thread_state();
+}
+
+/// At the end of its outermost scope. Since 3.0.2 pybind11 counts the clearing as an entry.
 [[nodiscard]] bool is_at_end_of_scopes(const PyThreadState* state) {
-  return this_process().decide() == keeping::on && state != nullptr &&
-         this_thread.keeps() == moored::detail::keeping::nothing &&
-         state == cpython::this_thread_state() && state == cpython::current() &&
-         cpython::entries(state) == 0;
+  return state != nullptr && state == scoped && state == cpython::current() &&
+         cpython::entries(state) <= 1;
 }
 
 /// Keeps such a state, of which everything is left but an exception. False when it is not kept.
@@ -207,7 +213,9 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Release)(PyThreadStateToken* t
 
 MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Clear)(PyThreadState* state) {
   spared = nullptr;
-  if (is_at_end_of_scopes(state) && keep_after_scopes()) {
+  const bool ends = is_at_end_of_scopes(state);
+  if (ends) scoped = nullptr;
+  if (ends && keep_after_scopes()) {
     spared = state;
   } else {
     MOORED_REAL_NAME(PyThreadState_Clear)(state);
@@ -222,7 +230,11 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_DeleteCurrent)() {
 
 MOORED_EXPORT void MOORED_HOOK_NAME(PyEval_AcquireThread)(PyThreadState* state) {
   MOORED_REAL_NAME(PyEval_AcquireThread)(state);
-  if (keeps_state() && state == this_thread.kept) begin_call(without_the_call);
+  if (keeps_state()) {
+    if (state == this_thread.kept) begin_call(without_the_call);
+  } else if (is_made_for_scopes(state)) {
+    scoped = state;
+  }
 }
 
 MOORED_EXPORT PyThreadState* MOORED_HOOK_NAME(PyEval_SaveThread)() {

@@ -132,6 +132,22 @@ inline void drop_sent_exception() noexcept {
   (void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), nullptr);
 }
 
+/// Drops the exception that is set on another thread's state. That state is detached; the caller is
+/// attached to the same interpreter, which has a GIL. Finalisers run, on the calling thread.
+inline void drop_exception_of(PyThreadState* idle) {
+#if MOORED_HAS_RAISED_EXCEPTION
+  Py_CLEAR(idle->current_exception);
+#else
+  PyObject* const type = idle->curexc_type;
+  PyObject* const value = idle->curexc_value;
+  PyObject* const trace = idle->curexc_traceback;
+  idle->curexc_type = idle->curexc_value = idle->curexc_traceback = nullptr;
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(trace);
+#endif
+}
+
 /// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.
 inline void report_exception() noexcept {
   detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
