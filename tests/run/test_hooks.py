@@ -13,6 +13,7 @@ from programs import HERE, Ending, compile_c, include_flags
 
 AS_SHARED = ["-shared", "-fPIC", *include_flags()]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 WAYS = {
     "by Ensure": [],
     "by a state of its own": ["-DBY_OWN_STATE=1"],
@@ -174,6 +175,100 @@ def test_an_exception_sent_to_a_call_hits_it(stock, kept):
     """
     for ending in (stock(script), kept(script)):
         check(ending, "[1, 'hit']\n")
+
+
+# Without the launcher nothing is redirected, and the decorator sees to it.
+
+
+@pytest.mark.usefixtures("careless")
+def test_a_decorated_callback_does_not_meet_an_earlier_exception(stock):
+    script = """
+        import careless_extension, moored
+        @moored.keeps_thread
+        def fail_at_times():
+            visit()
+            if len(visits) % 2 == 0:
+                raise ValueError("by the test")
+            sum([1, 2, 3])
+            str(careless_extension)
+        print(careless_extension.call(fail_at_times, 6), visits)
+    """
+    check(stock(script), "3 [1, 2, 3, 4, 5, 6]\n")
+
+
+@pytest.mark.usefixtures("careless")
+def test_keep_thread_drops_an_earlier_exception(stock):
+    script = """
+        import careless_extension, moored
+        def fail_at_times():
+            moored.keep_thread()
+            visit()
+            if len(visits) % 2 == 0:
+                raise ValueError("by the test")
+            sum([1, 2, 3])
+        print(careless_extension.call(fail_at_times, 6), visits)
+    """
+    check(stock(script), "3 [1, 2, 3, 4, 5, 6]\n")
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="only the thread itself may touch its state")
+@pytest.mark.usefixtures("careless")
+def test_what_a_decorated_callbacks_traceback_held_is_let_go_of_while_its_thread_idles(stock):
+    script = """
+        import careless_extension, moored
+        lock = threading.Lock()
+        def hold():
+            with lock:
+                yield
+        @moored.keeps_thread
+        def fail():
+            holding = hold()
+            next(holding)
+            raise ValueError("by the test")
+        for call in careless_extension.start, lambda _: careless_extension.again():
+            call(fail)
+            print(lock.acquire(timeout=30))  # main may be waiting already when it is let go of
+            lock.release()
+        careless_extension.end()
+    """
+    check(stock(script), "True\nTrue\n")
+
+
+@pytest.mark.usefixtures("careless")
+def test_the_caller_of_a_decorated_callback_gets_its_exception(stock):
+    script = """
+        import careless_extension, moored
+        @moored.keeps_thread
+        def fail():
+            raise ValueError("by the test")
+        def outer():
+            try:
+                fail()
+            except ValueError as failed:
+                visits.append(str(failed))
+        print(careless_extension.call(moored.keeps_thread(outer), 2), visits)
+    """
+    check(stock(script), "0 ['by the test', 'by the test']\n")
+
+
+@pytest.mark.usefixtures("careless")
+def test_a_decorated_callback_is_not_hit_by_what_was_sent_to_its_idle_thread(stock):
+    script = """
+        import careless_extension, moored
+        numbers = []
+        @moored.keeps_thread
+        def call():
+            numbers.append(threading.get_ident())
+            for _ in range(1000): pass
+            visit()
+        careless_extension.start(call)
+        send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        send(ctypes.c_ulong(numbers[0]), ctypes.py_object(KeyError))
+        careless_extension.again()
+        careless_extension.end()
+        print(visits)
+    """
+    check(stock(script), "[1, 2]\n")
 
 
 @pytest.mark.parametrize("first", ["", "caller.free.call_on_a_thread(CALLBACK(visit), 1)"])
