@@ -13,10 +13,7 @@ struct origin {
   bool foreign = false;
 };
 
-#ifdef __GLIBC__
-[[gnu::tls_model("initial-exec")]]
-#endif
-inline constinit thread_local origin this_threads_origin;
+MOORED_TLS_MODEL inline constinit thread_local origin this_threads_origin;
 
 /// Makes the child of a fork ask again: the forking thread has become its main thread. Once.
 void watch_forks();

@@ -115,7 +115,7 @@ void look_after_exception() noexcept {
   // The field is read here, and written when it is looked after, only where it is seen to be what
   // CPython's own answer goes by.
   if (cpython::current() != its->state || !cpython::has_exception(its->state) ||
-      PyErr_Occurred() == nullptr)
+      PyErr_Occurred() == nullptr || !cpython::can_read_entries(its->state))
     return;
   the_watch.add(its);
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <moored/attach.hpp>
+#include <moored/detail/cpython/entries.hpp>
 
 namespace moored_core {
 

@@ -116,6 +116,19 @@ print(first.where() != second.where(), first.touch(), second.touch())
     assert python(script, tmp_path) == f"{told}\nTrue True True\n"
 
 
+@pytest.mark.parametrize("when", ["at once", "within an exit handler"])
+def test_who_comes_after_the_end_is_refused(tmp_path: Path, when: str) -> None:
+    build_extension(tmp_path, "first")
+    script = """
+def load():
+    import first
+    first.attach_late()
+"""
+    script += "load()" if when == "at once" else "import atexit; atexit.register(load)"
+    refused = "there is no running Python interpreter\n"
+    assert python(script, tmp_path) == 2 * refused
+
+
 @needs_library
 @pytest.mark.parametrize(
     ("function", "thread", "said"),

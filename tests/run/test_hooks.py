@@ -149,6 +149,25 @@ def test_an_exception_sent_to_an_idle_thread_hits_no_call(stock, kept):
 
 
 @pytest.mark.usefixtures("careless")
+def test_idle_threads_are_listed_until_they_end(kept):
+    ending = kept("""
+        import careless_extension, faulthandler, tempfile
+        def listed():
+            with tempfile.TemporaryFile("w+") as dump:
+                faulthandler.dump_traceback(dump)
+                dump.seek(0)
+                return dump.read().count("<no Python frame>")
+        careless_extension.start(lambda: visits.append(threading.current_thread()))
+        print(listed(), visits[0] in threading.enumerate())
+        careless_extension.end()
+        while listed():
+            pass  # where it is freed after its thread's end
+        print(visits[0] in threading.enumerate())
+    """)
+    check(ending, f"1 True\n{sys.version_info < (3, 13)}\n")
+
+
+@pytest.mark.usefixtures("careless")
 def test_an_exception_sent_to_a_call_hits_it(stock, kept):
     script = """
         import careless_extension

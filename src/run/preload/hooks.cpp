@@ -9,6 +9,7 @@
 // destroy.
 #include "weak_python.hpp"
 
+#include <moored/detail/cpython/entries.hpp>
 #include <moored/detail/states/adopted.hpp>
 #include <moored/install.hpp>
 
@@ -90,12 +91,18 @@ void stop_if_python_is_gone() {
 constexpr Py_ssize_t with_the_call = 2;
 constexpr Py_ssize_t without_the_call = 1;
 
+/// Attached. True when it is the kept state that is attached, for so many entries. Seldom asked.
+[[nodiscard]] bool is_outermost(Py_ssize_t entries) {
+  PyThreadState* const kept = this_thread.kept;
+  return cpython::current() == kept && cpython::this_thread_state() == kept &&
+         cpython::can_read_entries(kept) && cpython::entries(kept) == entries;
+}
+
 /// A call has attached the state that this thread keeps. What was sent to the thread while it was
 /// idle hits no call: without moored there would have been no thread state to send it to.
 void begin_call(Py_ssize_t outermost) {
   count_served();
-  PyThreadState* const kept = this_thread.kept;
-  if (MOORED_UNLIKELY(cpython::is_sent_an_exception(kept)) && cpython::entries(kept) == outermost)
+  if (MOORED_UNLIKELY(cpython::is_sent_an_exception(this_thread.kept)) && is_outermost(outermost))
     cpython::drop_sent_exception();
 }
 
@@ -106,7 +113,7 @@ void begin_call(Py_ssize_t outermost) {
 void end_call(Py_ssize_t outermost) {
   const PyThreadState* const kept = this_thread.kept;
   if (MOORED_LIKELY(!this_thread.keeps_now() || !cpython::has_exception(kept))) return;
-  if (cpython::entries(kept) == outermost && cpython::current() == kept) PyErr_Clear();
+  if (is_outermost(outermost)) PyErr_Clear();
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
@@ -140,10 +147,10 @@ MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* scoped = nullptr;
 MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* spared = nullptr;
 
 /// Attached by `state`, which pybind11 has not counted in yet.
-[[nodiscard]] bool is_made_for_scopes(const PyThreadState* state) {
+[[nodiscard]] bool is_made_for_scopes(PyThreadState* state) {
   return this_thread.keeps() == moored::detail::keeping::nothing &&
-         this_process().decide() == keeping::on && cpython::entries(state) == 0 &&
-         state == cpython::this_thread_state();
+         this_process().decide() == keeping::on && state == cpython::this_thread_state() &&
+         cpython::can_read_entries(state) && cpython::entries(state) == 0;
 }
 
 /// At the end of its outermost scope. Since 3.0.2 pybind11 counts the clearing as an entry.

@@ -3,7 +3,11 @@
 // compiles against changed headers).
 #include <moored/moored.hpp>
 
+#include <atomic>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
 
 #if TLS
 thread_local volatile char own[TLS];
@@ -34,6 +38,31 @@ PyObject* tell(PyObject*, PyObject* handler) {
   Py_RETURN_NONE;
 }
 
+/// Has a native thread attach when Python is gone, and say what came of it. Another one has attached
+/// before, and so keeps a state.
+PyObject* attach_late(PyObject*, PyObject*) {
+  static std::thread late;
+  static std::atomic<bool> has_attached{false};
+  static std::atomic<bool> is_late{false};
+  const auto attach = [] { return moored::try_attach().why(); };
+  late = std::thread([attach] {
+    (void)attach();
+    has_attached = true;
+    while (!is_late) std::this_thread::yield();
+    std::puts(moored::describe(attach()));
+  });
+  std::atexit([] {
+    is_late = true;
+    late.join();
+    std::thread([] { std::puts(moored::describe(moored::try_attach().why())); }).join();
+  });
+  {
+    const moored::detachment detached;
+    while (!has_attached) std::this_thread::yield();
+  }
+  Py_RETURN_NONE;
+}
+
 /// Where this extension's copy of moored keeps what all of it shares.
 PyObject* where(PyObject*, PyObject*) {
   return PyLong_FromSize_t(reinterpret_cast<std::uintptr_t>(&moored::detail::the_gate));
@@ -41,6 +70,7 @@ PyObject* where(PyObject*, PyObject*) {
 
 PyMethodDef methods[] = {{"touch", touch, METH_NOARGS, ""},
                          {"tell", tell, METH_O, ""},
+                         {"attach_late", attach_late, METH_NOARGS, ""},
                          {"where", where, METH_NOARGS, ""},
                          {nullptr, nullptr, 0, nullptr}};
 #define TEXT_OF(name) #name

@@ -112,42 +112,6 @@ inline void set_exception(PyObject* exception) noexcept {
 #endif
 }
 
-/// How many have entered by the state and not left: Ensures, scopes of pybind11, which counts in the
-/// same field, and one for each that keeps it. Attached by it.
-[[nodiscard]] inline Py_ssize_t entries(const PyThreadState* state) noexcept {
-#if MOORED_HAS_INTERPRETER_GUARDS
-  return state->gilstate_counter + state->ensure.counter;
-#else
-  return state->gilstate_counter;
-#endif
-}
-
-/// True when another thread has sent an exception by PyThreadState_SetAsyncExc that was not raised
-/// yet. Attached by the state.
-[[nodiscard]] inline bool is_sent_an_exception(const PyThreadState* state) noexcept {
-  return __atomic_load_n(&state->async_exc, __ATOMIC_RELAXED) != nullptr;
-}
-/// Drops it. On the state's own thread, attached by it.
-inline void drop_sent_exception() noexcept {
-  (void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), nullptr);
-}
-
-/// Drops the exception that is set on another thread's state. That state is detached; the caller is
-/// attached to the same interpreter, which has a GIL. Finalisers run, on the calling thread.
-inline void drop_exception_of(PyThreadState* idle) {
-#if MOORED_HAS_RAISED_EXCEPTION
-  Py_CLEAR(idle->current_exception);
-#else
-  PyObject* const type = idle->curexc_type;
-  PyObject* const value = idle->curexc_value;
-  PyObject* const trace = idle->curexc_traceback;
-  idle->curexc_type = idle->curexc_value = idle->curexc_traceback = nullptr;
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(trace);
-#endif
-}
-
 /// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.
 inline void report_exception() noexcept {
   detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
