@@ -50,7 +50,7 @@ static long failed;
 static sem_t called, may_end;
 static pthread_t staying;
 
-static void call_once(void) {
+static void call_and_ignore(void) {
   const entry begun = enter();
   PyObject* const result = PyObject_CallNoArgs(callback);
   if (result == NULL) ++failed; /* and no PyErr_Clear */
@@ -60,7 +60,7 @@ static void call_once(void) {
 
 static void* call_often(void* unused) {
   (void)unused;
-  for (long at = 0; at < times; ++at) call_once();
+  for (long at = 0; at < times; ++at) call_and_ignore();
   return NULL;
 }
 
@@ -96,7 +96,7 @@ static PyObject* call_here(PyObject* self, PyObject* called_back) {
   (void)self;
   note(called_back, 1);
   Py_BEGIN_ALLOW_THREADS;
-  call_once();
+  call_and_ignore();
   Py_END_ALLOW_THREADS;
   if (PyErr_Occurred()) return NULL;
   Py_RETURN_NONE;
@@ -105,7 +105,7 @@ static PyObject* call_here(PyObject* self, PyObject* called_back) {
 static void* call_and_stay(void* unused) {
   (void)unused;
   for (;;) {
-    call_once();
+    call_and_ignore();
     sem_post(&called);
     while (sem_wait(&may_end) != 0) {
     }
