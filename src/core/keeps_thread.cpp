@@ -31,8 +31,7 @@ void* slot(Function* function) noexcept {
 
 PyObject* call(PyObject* self, PyObject* const* arguments, std::size_t count, PyObject* names) {
   const bool keeps = keep_foreign_thread();
-  PyObject* const result =
-      PyObject_Vectorcall(as_wrapper(self)->wrapped, arguments, count, names);
+  PyObject* const result = PyObject_Vectorcall(as_wrapper(self)->wrapped, arguments, count, names);
   if (result == nullptr && keeps) [[unlikely]]
     look_after_exception();
   return result;

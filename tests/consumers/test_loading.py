@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,8 +38,16 @@ def build_extension(
     return target
 
 
-def python(script: str, folder: Path) -> str:
-    return run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=60)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the extension that most tests load, and return its folder."""
+    return build_extension(tmp_path_factory.mktemp("first"), "first", "-DTLS=200").parent
+
+
+def python(script: str, *folders: Path) -> str:
+    return run(
+        sys.executable, "-c", script, PYTHONPATH=os.pathsep.join(map(str, folders)), limit=60
+    )
 
 
 def test_an_extension_with_much_thread_local_storage_loads(tmp_path: Path) -> None:
@@ -46,29 +55,26 @@ def test_an_extension_with_much_thread_local_storage_loads(tmp_path: Path) -> No
     assert python("import big; print(big.touch())", tmp_path) == "True\n"
 
 
-def test_many_small_extensions_load(tmp_path: Path) -> None:
-    names = [f"small{number}" for number in range(24)]
-    compiled = build_extension(tmp_path, names[0], "-DTLS=200")
+def test_many_small_extensions_load(first: Path, tmp_path: Path) -> None:
     # One and the same library under several names: to the loader each is another file.
-    for name in names[1:]:
-        shutil.copy(compiled, tmp_path / f"{name}.so")
-    script = f"""
-import importlib.machinery, importlib.util
-for name in {names}:
-    path = {str(tmp_path)!r} + "/" + (name + ".so" if name != "small0" else {compiled.name!r})
-    loader = importlib.machinery.ExtensionFileLoader("small0", path)
-    spec = importlib.util.spec_from_loader("small0", loader)
-    module = importlib.util.module_from_spec(spec)
+    for number in range(24):
+        shutil.copy(first / f"first{SUFFIX}", tmp_path / f"{number}.so")
+    python(
+        f"""
+from importlib import machinery, util
+for number in range(24):
+    loader = machinery.ExtensionFileLoader("first", f"{tmp_path}/{{number}}.so")
+    module = util.module_from_spec(util.spec_from_loader("first", loader))
     loader.exec_module(module)
     assert module.touch()
 """
-    python(script, tmp_path)
+    )
 
 
 @pytest.mark.skipif(not shutil.which("nm"), reason="no nm here")
-def test_an_extension_shows_no_symbol_of_moored_but_the_cache(tmp_path: Path) -> None:
-    compiled = build_extension(tmp_path, "shown")
-    symbols = [line for line in run("nm", "-D", "-C", compiled).splitlines() if "moored" in line]
+def test_an_extension_shows_no_symbol_of_moored_but_the_cache(first: Path) -> None:
+    shown = run("nm", "-D", "-C", first / f"first{SUFFIX}").splitlines()
+    symbols = [line for line in shown if "moored" in line]
     assert symbols
     assert not [line for line in symbols if "the_chunk_cache" not in line]
 
@@ -91,16 +97,19 @@ def headers_of_another_layout(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=["layout", "old library", "same"])
+def second(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build an extension with other headers, or another ABI of the C++ library."""
+    folder = tmp_path_factory.mktemp("second")
+    if request.param == "layout":
+        headers = headers_of_another_layout(folder / "include")
+        return build_extension(folder, "second", headers=headers).parent
+    flags = [OLD_ABI] if request.param == "old library" else []
+    return build_extension(folder, "second", *flags).parent
+
+
 @pytest.mark.parametrize("as_global", [False, True], ids=["local", "global"])
-@pytest.mark.parametrize("second", ["layout", "old library", "same"])
-def test_copies_of_the_headers_share_nothing(tmp_path: Path, second: str, as_global: bool) -> None:
-    build_extension(tmp_path, "first")
-    if second == "layout":
-        headers = headers_of_another_layout(tmp_path / "include")
-        build_extension(tmp_path, "second", headers=headers)
-    else:
-        flags = [OLD_ABI] if second == "old library" else []
-        build_extension(tmp_path, "second", *flags)
+def test_copies_of_the_headers_share_nothing(first: Path, second: Path, as_global: bool) -> None:
     loads = "sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)" if as_global else "pass"
     script = f"""
 import os, sys
@@ -113,12 +122,11 @@ print(told)
 print(first.where() != second.where(), first.touch(), second.touch())
 """
     told = [(name, event) for name in ("first", "second", "first") for event in (1, 2)]
-    assert python(script, tmp_path) == f"{told}\nTrue True True\n"
+    assert python(script, first, second) == f"{told}\nTrue True True\n"
 
 
 @pytest.mark.parametrize("when", ["at once", "within an exit handler"])
-def test_who_comes_after_the_end_is_refused(tmp_path: Path, when: str) -> None:
-    build_extension(tmp_path, "first")
+def test_who_comes_after_the_end_is_refused(first: Path, when: str) -> None:
     script = """
 def load():
     import first
@@ -126,7 +134,27 @@ def load():
 """
     script += "load()" if when == "at once" else "import atexit; atexit.register(load)"
     refused = "there is no running Python interpreter\n"
-    assert python(script, tmp_path) == 2 * refused
+    assert python(script, first) == 2 * refused
+
+
+@pytest.fixture(scope="module")
+def closing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Build a program that closes a plugin, and the plugin."""
+    folder = tmp_path_factory.mktemp("closing")
+    run(
+        *("c++", "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
+        "-fno-gnu-unique",  # the loader keeps a library with such a symbol by itself
+        *include_flags(moored.get_include()),
+        *(SOURCES / "plugin.cpp", "-o", folder / "plugin.so"),
+    )
+    libraries = sysconfig.get_config_var("LIBDIR")
+    version = sysconfig.get_config_var("LDVERSION")
+    run(
+        *("c++", "-std=c++17", "-pthread", SOURCES / "closing.cpp", "-o", folder / "closing"),
+        *include_flags(moored.get_include()),
+        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", f"-lpython{version}", "-ldl"),
+    )
+    return folder / "closing", folder / "plugin.so"
 
 
 @needs_library
@@ -140,24 +168,7 @@ def load():
     ],
 )
 def test_a_plugin_that_left_hooks_behind_stays(
-    tmp_path: Path, function: str, thread: str, said: str
+    closing: tuple[Path, Path], function: str, thread: str, said: str
 ) -> None:
-    plugin = tmp_path / "plugin.so"
-    run(
-        *("c++", "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
-        "-fno-gnu-unique",  # the loader keeps a library with such a symbol by itself
-        *include_flags(moored.get_include()),
-        *(SOURCES / "plugin.cpp", "-o", plugin),
-    )
-    folder = sysconfig.get_config_var("LIBDIR")
-    version = sysconfig.get_config_var("LDVERSION")
-    program = tmp_path / "closing"
-    run(
-        *("c++", "-std=c++17", "-pthread", SOURCES / "closing.cpp", "-o", program),
-        *include_flags(moored.get_include()),
-        *(f"-L{folder}", f"-Wl,-rpath,{folder}", f"-lpython{version}", "-ldl"),
-    )
-    done = subprocess.run(
-        [program, plugin, function, thread], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*closing, function, thread], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")

@@ -1,5 +1,6 @@
-// asking_extension: a pybind11 extension whose native thread asks whether it has a state with a lock
-// held that Python threads take with the GIL held, as an allocator does that records Python frames.
+// asking_extension: a pybind11 extension whose native thread asks whether it has a state with a
+// lock held that Python threads take with the GIL held, as an allocator does that records Python
+// frames.
 #include <pybind11/pybind11.h>
 
 #include <atomic>

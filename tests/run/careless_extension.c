@@ -9,7 +9,9 @@
 #if defined(BY_VIEW)
 static PyInterpreterView* view;
 typedef PyThreadStateToken* entry;
-static entry enter(void) { return PyThreadState_EnsureFromView(view); }
+static entry enter(void) {
+  return PyThreadState_EnsureFromView(view);
+}
 #define leave PyThreadState_Release
 #elif defined(BY_OWN_STATE)
 /* As pybind11's gil_scoped_acquire does it: a state of its own for a thread that has none, its
@@ -182,6 +184,8 @@ static PyMethodDef methods[] = {{"call", call, METH_VARARGS, ""},
                                 {"end", end, METH_NOARGS, ""},
                                 {"nested", nested, METH_NOARGS, ""},
                                 {NULL, NULL, 0, NULL}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "careless_extension", NULL, -1,
-                                        methods, NULL, NULL, NULL, NULL};
-PyMODINIT_FUNC PyInit_careless_extension(void) { return PyModule_Create(&definition); }
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "careless_extension", NULL, -1, methods, NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_careless_extension(void) {
+  return PyModule_Create(&definition);
+}

@@ -28,13 +28,13 @@ struct hook {
 
 #define MOORED_TEXT_OF(name) #name
 #define MOORED_TEXT(name) MOORED_TEXT_OF(name)
-#define MOORED_ANY_HOOK(f, is_for_makers)                                                    \
-  {#f, MOORED_TEXT(MOORED_HOOK_NAME(f)), MOORED_TEXT(MOORED_REAL_NAME(f)), is_for_makers, 0, \
+#define MOORED_ANY_HOOK(f, is_for_makers)                                                        \
+  {#f,     MOORED_TEXT(MOORED_HOOK_NAME(f)), MOORED_TEXT(MOORED_REAL_NAME(f)), is_for_makers, 0, \
    nullptr},
 #define MOORED_HOOK(f) MOORED_ANY_HOOK(f, false)
 #define MOORED_HOOK_OF_MAKERS(f) MOORED_ANY_HOOK(f, true)
-constinit hook hooks[] = {
-    MOORED_FOR_EACH_HOOK(MOORED_HOOK) MOORED_FOR_EACH_HOOK_OF_MAKERS(MOORED_HOOK_OF_MAKERS)};
+constinit hook hooks[] = {MOORED_FOR_EACH_HOOK(MOORED_HOOK)
+                              MOORED_FOR_EACH_HOOK_OF_MAKERS(MOORED_HOOK_OF_MAKERS)};
 
 /// Reads where the preloaded library has its replacements. Their addresses are known before the
 /// library itself is relocated; nothing of it is called yet.

@@ -24,7 +24,7 @@
 // Where the real functions are. Memory that starts as zero: the audit library writes here before
 // this library is relocated. A process without the audit library calls no hook.
 extern "C" {
-#define MOORED_REAL(f)                                             \
+#define MOORED_REAL(f)                                   \
   MOORED_EXPORT extern decltype(&f) MOORED_REAL_NAME(f); \
   MOORED_CONSTINIT decltype(&f) MOORED_REAL_NAME(f) = nullptr;
 MOORED_REAL(PyGILState_Ensure)
@@ -106,9 +106,9 @@ void begin_call(Py_ssize_t outermost) {
     cpython::drop_sent_exception();
 }
 
-/// A call is about to detach this thread, and nothing else has been looked at. An exception that the
-/// outermost call has left set dies here with its traceback, as it does when a temporary state is
-/// cleared: on its own thread, and silently. The state is still counted, so that a finaliser may
+/// A call is about to detach this thread, and nothing else has been looked at. An exception that
+/// the outermost call has left set dies here with its traceback, as it does when a temporary state
+/// is cleared: on its own thread, and silently. The state is still counted, so that a finaliser may
 /// enter and leave Python.
 void end_call(Py_ssize_t outermost) {
   const PyThreadState* const kept = this_thread.kept;
@@ -212,9 +212,9 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Release)(PyThreadStateToken* t
 }
 #endif
 
-// pybind11's gil_scoped_acquire asks PyGILState_GetThisThreadState, which always answers at once and
-// the truth: others ask the same with a lock held. Where it finds none it makes a state of its own,
-// remembers it, counts its scopes in it from 0, and at the end of the outermost one clears it,
+// pybind11's gil_scoped_acquire asks PyGILState_GetThisThreadState, which always answers at once
+// and the truth: others ask the same with a lock held. Where it finds none it makes a state of its
+// own, remembers it, counts its scopes in it from 0, and at the end of the outermost one clears it,
 // deletes it and forgets it. There the state is spared, and kept. From then on PyGILState knows it,
 // and pybind11 only attaches and detaches it.
 

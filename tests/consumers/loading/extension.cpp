@@ -38,8 +38,8 @@ PyObject* tell(PyObject*, PyObject* handler) {
   Py_RETURN_NONE;
 }
 
-/// Has a native thread attach when Python is gone, and say what came of it. Another one has attached
-/// before, and so keeps a state.
+/// Has a native thread attach when Python is gone, and say what came of it. Another one has
+/// attached before, and so keeps a state.
 PyObject* attach_late(PyObject*, PyObject*) {
   static std::thread late;
   static std::atomic<bool> has_attached{false};
@@ -78,8 +78,8 @@ PyMethodDef methods[] = {{"touch", touch, METH_NOARGS, ""},
 #define INIT_OF(name) PyInit_##name
 #define INIT(name) INIT_OF(name)
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, TEXT(NAME), "",      -1,     methods,
-                          nullptr,               nullptr,    nullptr, nullptr};
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, TEXT(NAME), "", -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

@@ -16,8 +16,8 @@
 MOORED_NAMESPACE_BEGIN
 namespace cpython {
 
-/// How many have entered by the state and not left: Ensures, scopes of pybind11, which counts in the
-/// same field, and one for each that keeps it. Attached to its interpreter.
+/// How many have entered by the state and not left: Ensures, scopes of pybind11, which counts in
+/// the same field, and one for each that keeps it. Attached to its interpreter.
 [[nodiscard]] inline Py_ssize_t entries(const PyThreadState* state) noexcept {
 #if MOORED_HAS_INTERPRETER_GUARDS
   return state->gilstate_counter + state->ensure.counter;
@@ -45,7 +45,8 @@ namespace cpython {
 }
 
 /// True when another thread has sent an exception by PyThreadState_SetAsyncExc that was not raised
-/// yet. Attached by the state. A hint: what depends on it asks CPython to drop one, if there is one.
+/// yet. Attached by the state. A hint: what depends on it asks CPython to drop one, if there is
+/// one.
 [[nodiscard]] inline bool is_sent_an_exception(const PyThreadState* state) noexcept {
   return __atomic_load_n(&state->async_exc, __ATOMIC_RELAXED) != nullptr;
 }
