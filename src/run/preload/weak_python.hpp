@@ -26,7 +26,10 @@
 #pragma weak PyDict_GetItemString
 #pragma weak PyDict_SetItemString
 #pragma weak PyErr_Clear
+#pragma weak PyErr_Fetch
 #pragma weak PyErr_NoMemory
+#pragma weak PyErr_Occurred
+#pragma weak PyEval_AcquireThread
 #pragma weak PyEval_RestoreThread
 #pragma weak PyEval_SaveThread
 #pragma weak PyGILState_Ensure
@@ -50,10 +53,14 @@
 #pragma weak PyThreadState_Clear
 #pragma weak PyThreadState_Delete
 #pragma weak PyThreadState_DeleteCurrent
+#pragma weak PyThreadState_Ensure
+#pragma weak PyThreadState_EnsureFromView
 #pragma weak PyThreadState_GetDict
 #pragma weak PyThreadState_GetInterpreter
 #pragma weak PyThreadState_GetUnchecked
 #pragma weak PyThreadState_New
+#pragma weak PyThreadState_Release
+#pragma weak PyThreadState_SetAsyncExc
 #pragma weak PyThreadState_Swap
 
 // Before they were public; inline functions by now.

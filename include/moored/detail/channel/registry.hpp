@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "../cpython/gil_view.hpp"
+#include "../own_thread.hpp"
 #include "core.hpp"
-#include "own_thread.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -41,6 +41,7 @@ class channel_registry {
 
   /// Throws std::bad_alloc.
   void add(const std::shared_ptr<channel_core>& channel) {
+    stay_loaded();  // for pending calls, and the thread that watches
     bool is_late = false;
     {
       const locked lock(mutex_);
@@ -195,7 +196,7 @@ inline bool channel_registry::watch_over(channel_core& channel) noexcept {
       watched_.push_back(watched{wanted, false});
     quiet_ = 0;
     if (watching_) return true;
-    start_thread([this] { watch(); });
+    start_own_thread([this] { watch(); }).detach();
     return watching_ = true;
   } catch (const std::exception&) {
     return false;

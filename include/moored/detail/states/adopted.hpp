@@ -68,6 +68,7 @@ inline void on_thread_end(void* value) noexcept {
 inline std::optional<pthread_key_t> adoption_slot() noexcept {
   static const std::optional<pthread_key_t> slot = []() -> std::optional<pthread_key_t> {
     pthread_key_t made = 0;
+    stay_loaded();
     if (pthread_key_create(&made, on_thread_end) != 0) return std::nullopt;
     const int failed = pthread_atfork(nullptr, nullptr, [] {
       the_reaper.after_fork();
