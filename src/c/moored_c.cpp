@@ -1,4 +1,13 @@
-// moored/moored_c.cpp: moored.h over the C++ library. Compile this one file into your program.
+// moored/moored_c.cpp: moored.h over the C++ library. Compile this one file into your program, and
+// link that as C++ (setuptools: language="c++").
+#if !defined(__cplusplus) || __cplusplus < 201703L
+#error "moored_c.cpp needs C++17: compile it with -std=c++17 (setuptools: extra_compile_args)"
+#elif !defined(__cpp_exceptions)
+#error "moored_c.cpp needs C++ exceptions: compile it without -fno-exceptions"
+#elif defined(Py_LIMITED_API)
+#error "moored_c.cpp needs all of CPython's API: compile it without Py_LIMITED_API, for each Python"
+#else  // The rest of the file, so that there is one error and not pages of them.
+
 #include <moored/moored.h>
 #include <moored/moored.hpp>
 
@@ -81,7 +90,7 @@ moored_status send(moored_channel* channel, const void* data, std::size_t size,
     moored::bytes copy(first, first + size);
     return status_of(may_wait ? channel->events.send(std::move(copy))
                               : channel->events.try_send(std::move(copy)));
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // std::length_error: no memory is as large as that
     return MOORED_NO_MEMORY;
   }
 }
@@ -258,3 +267,5 @@ const char* moored_describe(moored_status status) {
 }
 
 }  // extern "C"
+
+#endif

@@ -28,6 +28,7 @@ def test_exit_under_load(end_of, delivery):
         source = channel_source.Source(capacity=64)
         channel = moored.Channel(source)
         seen = []
+        channel.fileno()  # this program is the event loop
         channel.on_batch(seen.extend, "poll")
         channel.delivery = {delivery!r}
         source.start(4, -1)

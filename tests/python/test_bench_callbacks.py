@@ -291,7 +291,7 @@ def test_a_python_without_moored_is_told_how_to_get_it(tmp_path):
     python = tmp_path / "bare" / "bin" / "python"
     done = _bench("--python", python)
     assert done.returncode == 2
-    assert f"install it: {python} -m pip install moored" in done.stderr
+    assert f"in a checkout of moored: {python} -m pip install ." in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -46,6 +46,7 @@
 #pragma weak PyObject_GetArenaAllocator
 #pragma weak PyObject_SetArenaAllocator
 #pragma weak PySys_WriteStderr
+#pragma weak PyThread_get_thread_ident
 #pragma weak PyThreadState_Clear
 #pragma weak PyThreadState_Delete
 #pragma weak PyThreadState_DeleteCurrent
