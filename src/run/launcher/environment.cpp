@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "../protocol.hpp"
-#include "../preload/settings.hpp"
+#include "../protocol.hpp"
 #include "failure.hpp"
 
 namespace moored::launcher {

@@ -22,8 +22,12 @@ namespace {
 
 using std::chrono::steady_clock;
 
-/// How long an ending thread waits while the GIL stays with one holder. docs/design/thread-end.md.
-constexpr std::chrono::milliseconds bound{50};
+/// How long an ending thread waits while the GIL stays with one holder: ten turns of at least the
+/// usual switch interval. Turns, because on a busy machine both the holder and the thread that waits
+/// lose time in which they do not run. See docs/design/thread-end.md.
+constexpr std::chrono::milliseconds longest_turn{5};
+constexpr int turns_before_giving_up = 10;
+constexpr std::chrono::milliseconds bound = turns_before_giving_up * longest_turn;
 
 constinit real_function<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)> real_timedwait{
     "pthread_cond_timedwait"};
@@ -48,7 +52,7 @@ struct armed_wait {
   jmp_buf back{};
   detail::adoption& its;
   gil_outcome outcome = gil_outcome::taken;
-  bool has_begun = false;
+  int turns = 0;  // since the GIL last changed hands
   std::uint64_t drops = 0;
   steady_clock::time_point since{};
 };
@@ -70,15 +74,15 @@ struct armed_wait {
   return one.tv_sec != other.tv_sec ? one.tv_sec < other.tv_sec : one.tv_nsec < other.tv_nsec;
 }
 
-/// The bound from now on, by the clock that `until` goes by: since the machine was started, or since
+/// The end of a turn that begins now, by the clock that `until` goes by: since the machine was started, or since
 /// 1970.
-[[nodiscard]] timespec bound_from_now(const timespec& until) noexcept {
+[[nodiscard]] timespec end_of_turn(const timespec& until) noexcept {
   constexpr long second = 1'000'000'000;
   timespec monotonic{}, end{};
   clock_gettime(CLOCK_MONOTONIC, &monotonic);
   clock_gettime(CLOCK_REALTIME, &end);
   if (until.tv_sec < monotonic.tv_sec + (end.tv_sec - monotonic.tv_sec) / 2) end = monotonic;
-  end.tv_nsec += std::chrono::nanoseconds(bound).count();
+  end.tv_nsec += std::chrono::nanoseconds(longest_turn).count();
   if (end.tv_nsec >= second) {
     end.tv_nsec -= second;
     ++end.tv_sec;
@@ -97,19 +101,20 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
     leave(wait, gil_outcome::closed, condition, mutex);
   const std::uint64_t drops = gil_drops.load(std::memory_order_relaxed);
   const auto now = steady_clock::now();
-  if (!wait.has_begun || drops != wait.drops) {
+  if (wait.turns == 0 || drops != wait.drops) {
     wait.since = now;
     wait.drops = drops;
-    wait.has_begun = true;
+    wait.turns = 0;
   }
   const bool in_vain = given_up_at.load(std::memory_order_relaxed) == drops;
-  if (!the_joiners.any_idle() && (in_vain || now - wait.since >= bound)) {
+  const bool is_over = wait.turns++ >= turns_before_giving_up && now - wait.since >= bound;
+  if (!the_joiners.any_idle() && (in_vain || is_over)) {
     given_up_at.store(drops, std::memory_order_relaxed);
     leave(wait, gil_outcome::bound, condition, mutex);
   }
   gil_waiters.fetch_add(1, std::memory_order_seq_cst);
   the_ended.offer(wait.its, false);
-  const timespec latest = bound_from_now(*until);
+  const timespec latest = end_of_turn(*until);
   const bool shortened = is_earlier(latest, *until);
   const int result = real_timedwait.get()(condition, mutex, shortened ? &latest : until);
   gil_waiters.fetch_sub(1, std::memory_order_relaxed);

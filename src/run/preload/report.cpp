@@ -94,6 +94,7 @@ void say(const std::string& text) noexcept {
     text += line("states adopted", std::to_string(own.states_adopted));
     text += line("states kept now", std::to_string(own.states_kept));
     text += line("states freed", std::to_string(own.states_freed));
+    text += line("of those, freed late", std::to_string(own.states_freed_late));
     text += line("states left to Python", std::to_string(own.states_forgotten));
     text += line("calls served from a kept state", std::to_string(own.calls_served));
   }
@@ -165,6 +166,7 @@ void say(const std::string& text) noexcept {
   field("states_adopted", own.states_adopted);
   field("states_kept", own.states_kept);
   field("states_freed", own.states_freed);
+  field("states_freed_late", own.states_freed_late);
   field("states_forgotten", own.states_forgotten);
   field("calls_served", own.calls_served);
   field("chunk_hits", own.chunk_hits);

@@ -64,6 +64,7 @@
 #pragma weak PyObject_SetArenaAllocator
 #pragma weak PySet_Type
 #pragma weak PySys_WriteStderr
+#pragma weak PyThread_get_thread_ident
 #pragma weak PyThreadState_Clear
 #pragma weak PyThreadState_Delete
 #pragma weak PyThreadState_DeleteCurrent
