@@ -20,5 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.consumer)
         elif place.name.startswith(("test_lab", "test_bench")):
             item.add_marker(pytest.mark.lab)
-        elif place.parts[0] == "unmodified" and "debians" not in item.name:
+        elif place.parts[0] == "unmodified" and not (
+            "debians" in item.name or place.name == "test_processes.py"
+        ):
             item.add_marker(pytest.mark.program)

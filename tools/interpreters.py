@@ -83,7 +83,7 @@ def probe(executable: str, root: Path | None = None) -> Interpreter | None:
     inside = ["chroot", str(root)] if root else []
     try:
         answer = subprocess.run(
-            [*inside, executable, "-I", "-c", PROBE], capture_output=True, text=True, timeout=30
+            [*inside, executable, "-I", "-c", PROBE], capture_output=True, text=True, timeout=300
         )
         facts = json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):

@@ -138,7 +138,7 @@ def run_tests(wanted: list[str] | None) -> list[str]:
         print(f"{interpreter.name}: the hazard tests", file=sys.stderr, flush=True)
         try:
             workspace.prepare("develop" if default else "test")
-            workspace.run(workspace.python, *TESTS, limit=600, MOORED_HAZARDS=str(RECORDS))
+            workspace.run(workspace.python, *TESTS, limit=3600, MOORED_HAZARDS=str(RECORDS))
         except StepFailed as failure:
             print(f"{workspace.log_tail()}\n{failure}, see {workspace.log}", file=sys.stderr)
             failed.append(interpreter.name)

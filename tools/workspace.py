@@ -13,6 +13,8 @@ from typing import IO
 
 from interpreters import CHECKOUT, Interpreter, find
 
+# Time limits, to end what hangs; also where the machine is busy with other things.
+QUICK_S, BUILD_S = 900, 3600
 BUILD_TOOLS = ["scikit-build-core>=0.10", "nanobind>=2.4"]
 
 
@@ -92,22 +94,22 @@ class Workspace:
         # By the link's text: a venv of the sid folder leads nowhere when seen from outside.
         if os.path.realpath(self.python) != self.interpreter.executable:
             shutil.rmtree(self.venv, ignore_errors=True)
-            self.run(self.interpreter.executable, "-m", "venv", self.venv, limit=120)
-        self._pip("install", "--quiet", *BUILD_TOOLS, limit=300)
+            self.run(self.interpreter.executable, "-m", "venv", self.venv, limit=QUICK_S)
+        self._pip("install", "--quiet", *BUILD_TOOLS, limit=QUICK_S)
         self._pip(
             "install",
             "--no-build-isolation",
             "--prefer-binary",
             f"--config-settings=build-dir={self.build / 'package'}",
             f"{CHECKOUT}[{extras}]",
-            limit=900,
+            limit=BUILD_S,
         )
 
     def install_wheels(self, *wanted: str) -> None:
         """Install what some tests need, one by one; those tests say what lacks."""
         pip = (self.python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
         for one in wanted:
-            self.attempt(*pip, one, limit=600)
+            self.attempt(*pip, one, limit=QUICK_S)
 
     def _pip(self, *words: str | Path, limit: float) -> None:
         self.run(self.python, "-m", "pip", *words, limit=limit)
@@ -119,9 +121,9 @@ class Workspace:
             "cmake",
             *("-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
             *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.interpreter.executable}"),
-            limit=120,
+            limit=QUICK_S,
         )
-        self.run("cmake", "--build", folder, limit=900)
+        self.run("cmake", "--build", folder, limit=BUILD_S)
         return folder
 
     def log_tail(self, lines: int = 40) -> str:

@@ -53,6 +53,13 @@ class interpreter_closed : public std::runtime_error {
   refusal why_;
 };
 
+#ifndef NDEBUG
+namespace detail {
+/// How many attachments of this thread are live, to notice those that end in the wrong order.
+MOORED_CONSTINIT inline thread_local std::uint16_t live_attachments = 0;
+}  // namespace detail
+#endif
+
 /// While it lives and tests true, its thread is attached: it holds the GIL and may call Python.
 ///
 /// An exception that is still set when the outermost attachment of a native thread ends goes to
@@ -75,6 +82,7 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
 
   /// Ends it before its scope does. Ending it again does nothing.
   MOORED_HIDDEN void end() noexcept {
+    if (why_ == refusal::none) count_end();
     if (how_ != undo::nothing) undo_attach();
     how_ = undo::nothing;
     why_ = refusal::no_interpreter;
@@ -96,18 +104,33 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
 
   MOORED_HIDDEN explicit attachment(refusal why) noexcept : why_(why) {}
   MOORED_HIDDEN attachment(undo how, bool counted_in, PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
-      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {}
+      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {
+    count_begin();
+  }
 
   MOORED_HIDDEN void take(attachment& other) noexcept {
     how_ = std::exchange(other.how_, undo::nothing);
     counted_in_ = other.counted_in_;
+    depth_ = other.depth_;
     token_ = other.token_;
     why_ = std::exchange(other.why_, refusal::no_interpreter);
   }
+#ifdef NDEBUG
+  void count_begin() noexcept {}
+  void count_end() noexcept {}
+#else
+  MOORED_HIDDEN void count_begin() noexcept { depth_ = ++detail::live_attachments; }
+  MOORED_HIDDEN void count_end() noexcept {
+    assert(depth_ == detail::live_attachments &&
+           "attachments end in the reverse order of their beginning, each on its own thread");
+    --detail::live_attachments;
+  }
+#endif
   MOORED_HIDDEN void undo_attach() const noexcept;
 
   undo how_ = undo::nothing;
   bool counted_in_ = false;
+  std::uint16_t depth_ = 0;  // debug builds: among the live attachments of the thread
   PyGILState_STATE token_ = PyGILState_UNLOCKED;
   refusal why_ = refusal::no_interpreter;
 };

@@ -1,4 +1,4 @@
-/* moored/moored.h: the C face of moored, for C, Cython, Rust and whoever can call C.
+/* moored/moored.h: the C face of moored, for C, Cython, Rust and other languages that call C.
  *
  * Compile moored_c.cpp, which lies beside this file, once into your program (CMake: link moored::c;
  * Python: moored.get_c_source()). Unless it says otherwise, a function may be called by any thread,
@@ -20,15 +20,16 @@ typedef enum moored_status {
   MOORED_CLOSING = 2,        /* the interpreter is shutting down */
   MOORED_STALE_THREAD = 3, /* 3.15: CPython shows this thread a state of an interpreter now gone */
   MOORED_NOT_IDLE = 4,     /* borrowed: no thread is lending its state */
-  MOORED_UNSUPPORTED = 5,  /* side, borrowed: cannot be made safe with this Python */
+  MOORED_UNSUPPORTED = 5,  /* shared, borrowed: cannot be made safe with this Python */
   MOORED_NO_MEMORY = 6,    /* a thread state could not be made */
   MOORED_BAD_ARGUMENT = 7, /* a null pointer, or a strategy that does not exist */
-  MOORED_NOT_KEPT = 8,     /* not here: the thread is ending, lending, or a guest */
+  MOORED_NOT_KEPT = 8,     /* not here: the thread is ending, lending, or on a shared state */
   MOORED_NOTHING_TO_GAIN = 9, /* moored_install: this Python (3.10) maps no chunks */
   MOORED_FULL = 10,           /* moored_channel_send: rejected */
   MOORED_DROPPED = 11,        /* moored_channel_send: the channel was full, and dropped the event */
   MOORED_CLOSED = 12,         /* moored_channel_send: the channel is closed */
-  MOORED_NO_DESCRIPTORS = 13  /* moored_channel_new: the process has none left */
+  MOORED_NO_DESCRIPTORS = 13, /* moored_channel_new: the process has none left */
+  MOORED_ATTACHED_ALREADY = 14 /* moored_attach: this attachment is live, and stays so */
 } moored_status;
 
 /* Which thread state a foreign thread enters with; see moored::strategy. */
@@ -46,7 +47,9 @@ typedef struct moored_attachment {
 } moored_attachment;
 
 /* Attaches the calling thread to the main interpreter by its kept state. Unless MOORED_OK comes
- * back the thread is not attached, and `attachment` needs no moored_detach (but bears one). */
+ * back nothing has begun, and `attachment` needs no moored_detach (but bears one).
+ * MOORED_ATTACHED_ALREADY: the thread has filled this attachment before and not given it back; it
+ * is attached, and still needs its one moored_detach. */
 moored_status moored_attach(moored_attachment* attachment);
 
 /* The same by another strategy, a moored_strategy. */
@@ -85,6 +88,8 @@ typedef struct moored_counters {
   uint64_t states_forgotten;
   uint64_t overdue;
   uint64_t states_over_limit;
+  uint64_t states_freed_late;
+  uint64_t references_forgotten;
 } moored_counters;
 
 moored_counters moored_count(void);

@@ -7,6 +7,7 @@
 
 #include <Python.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -14,7 +15,6 @@
 #include <new>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -42,22 +42,32 @@ struct promise_counts {
 };
 MOORED_CONSTINIT inline promise_counts the_promises;
 
-/// What a promise was given, on its way to its future.
+/// What a promise was given, on its way to its future. One that ends before it has been completed
+/// is lost, and counted.
 struct completion {
   reference future;
   std::function<PyObject*()> value;  ///< Called once, attached; null with an exception. Or empty:
   std::optional<std::string> error;  ///< then this is why, or there never was a value.
+
+  completion(reference of, std::function<PyObject*()> with, std::optional<std::string> why) noexcept
+      : future(std::move(of)), value(std::move(with)), error(std::move(why)) {}
+  completion(completion&&) noexcept = default;
+  completion& operator=(completion&&) = delete;
+  ~completion() {
+    if (future) the_promises.lost.fetch_add(1, std::memory_order_relaxed);
+  }
 };
 
 /// Completes one future. Attached; leaves no exception.
 inline void complete(completion& one) noexcept {
-  const auto ask = [&](const char* method) {
-    const auto said = reference::steal(PyObject_CallMethod(one.future.get(), method, nullptr));
+  const reference future = std::move(one.future);
+  const auto is_done = [&] {
+    const auto said = reference::steal(PyObject_CallMethod(future.get(), "done", nullptr));
     const bool yes = said && PyObject_IsTrue(said.get()) == 1;
-    PyErr_Clear();
+    if (PyErr_Occurred() != nullptr && !hand_interrupt_to_main()) PyErr_Clear();
     return yes;
   };
-  if (ask("done")) {
+  if (is_done()) {
     the_promises.unwanted.fetch_add(1, std::memory_order_relaxed);
     return;
   }
@@ -74,19 +84,19 @@ inline void complete(completion& one) noexcept {
   }
   reference done;
   if (value) {
-    done = reference::steal(PyObject_CallMethod(one.future.get(), "set_result", "O", value.get()));
-    // Whoever waits for the future is to hear of it, at least: no memory, say.
+    done = reference::steal(PyObject_CallMethod(future.get(), "set_result", "O", value.get()));
+    // What waits for the future is to hear of it, at least: no memory, say.
     if (!done) error = reference::steal(cpython::take_exception());
   }
   if (error) {
     done =
-        reference::steal(PyObject_CallMethod(one.future.get(), "set_exception", "O", error.get()));
+        reference::steal(PyObject_CallMethod(future.get(), "set_exception", "O", error.get()));
   }
   if (done) {
     the_promises.completed.fetch_add(1, std::memory_order_relaxed);
   } else {
     the_promises.lost.fetch_add(1, std::memory_order_relaxed);
-    PyErr_WriteUnraisable(one.future.get());
+    (void)report(future.get());
   }
 }
 
@@ -102,13 +112,14 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     if (only == nullptr || only->completions_.closed()) {
       auto box = std::make_shared<mailbox>();
       box->completions_.on_batch(complete_all);
-      std::thread([box] { box->carry(); }).detach();
+      start_thread([box] { box->carry(); });
       only = std::move(box);  // not before it has its thread
     }
     return only;
   }
 
   mailbox() : completions_(options()) {}
+  [[nodiscard]] bool is_closed() const noexcept { return completions_.closed(); }
 
   /// For one more promise, which then needs no memory at its end. Throws std::bad_alloc. Attached.
   void expect_one() {
@@ -117,9 +128,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   }
 
   [[nodiscard]] bool put(completion&& one) noexcept {
-    if (completions_.try_send(std::move(one)) == sent::queued) return true;
-    the_promises.lost.fetch_add(1, std::memory_order_relaxed);
-    return false;
+    return completions_.try_send(std::move(one)) == sent::queued;
   }
 
  private:
@@ -136,11 +145,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   /// The native thread's life. It keeps its state, and ends with the channel.
   void carry() {
     for (;;) {
-      try {
-        completions_.wait();
-      } catch (const std::system_error&) {
-        std::this_thread::sleep_for(second_try);  // nobody tells this thread any more: it looks
-      }
+      completions_.wait();
       const attachment attached = try_attach();
       if (attached.why() == refusal::no_memory) {
         std::this_thread::sleep_for(second_try);
@@ -150,6 +155,16 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
       while (completions_.deliver()) {
       }
       if (completions_.closed()) return;
+    }
+  }
+
+  /// The loop has let its reader go: it has closed, or will never run again. What is set from now
+  /// on is refused, and what it has not got is lost.
+  void abandon() noexcept {
+    completions_.close();
+    try {
+      (void)completions_.take_native();
+    } catch (const std::bad_alloc&) {  // they stay, and are counted when the mailbox ends
     }
   }
 
@@ -177,7 +192,9 @@ inline bool mailbox::watch(PyObject* loop) const {
       std::const_pointer_cast<mailbox>(shared_from_this()));
   const auto capsule =
       reference::steal(PyCapsule_New(held.get(), "moored.mailbox", [](PyObject* mine) {
-        delete static_cast<std::shared_ptr<mailbox>*>(PyCapsule_GetPointer(mine, "moored.mailbox"));
+        const std::unique_ptr<std::shared_ptr<mailbox>> box(
+            static_cast<std::shared_ptr<mailbox>*>(PyCapsule_GetPointer(mine, "moored.mailbox")));
+        (*box)->abandon();
       }));
   if (!capsule) return false;
   (void)held.release();
@@ -190,28 +207,81 @@ inline bool mailbox::watch(PyObject* loop) const {
   return static_cast<bool>(done);
 }
 
-inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+/// The mailboxes of all loops. To ask a loop whether it is closed runs Python, and so does dropping
+/// one: neither is done under the lock, nor while the list is looked at.
+class loop_mailboxes {
+ public:
+  /// Never destroyed: the loops would be let go when Python is gone.
+  [[nodiscard]] static loop_mailboxes& the() {
+    static auto& only = *new loop_mailboxes;
+    return only;
+  }
+
+  /// The loop's, or null. Attached.
+  [[nodiscard]] std::shared_ptr<mailbox> find(PyObject* loop) noexcept {
+    const locked lock(mutex_);
+    for (const known& one : all_)
+      if (one.loop.get() == loop && !one.is_over()) return one.box;
+    return nullptr;
+  }
+  /// Attached, on the loop's thread, after find() was null. Throws std::bad_alloc.
+  void add(PyObject* loop, std::shared_ptr<mailbox> box) {
+    forget_closed();
+    known fresh{reference::borrow(loop), std::move(box), false};
+    const locked lock(mutex_);
+    all_.push_back(std::move(fresh));
+  }
+
+ private:
   struct known {
     reference loop;
-    epoch since = 0;
     std::shared_ptr<mailbox> box;
+    bool closed = false;
+
+    /// Of another life, or of the parent of a fork, it is closed.
+    [[nodiscard]] bool is_over() const noexcept {
+      return closed || !loop.is_here() || box->is_closed();
+    }
   };
-  // Never destroyed: the loops would be let go when Python is gone. The GIL guards it.
-  static auto& all = *new std::vector<known>;
-  const epoch now = the_gate.now();
-  erase_where(all, [&](const known& one) {
-    if (one.since != now || one.box->completions_.closed()) return true;
-    const auto closed = reference::steal(PyObject_CallMethod(one.loop.get(), "is_closed", nullptr));
-    if (!closed) PyErr_Clear();
-    return !closed || PyObject_IsTrue(closed.get()) != 0;
-  });
-  for (const known& one : all)
-    if (one.loop.get() == loop) return one.box;
+
+  void forget_closed() {
+    std::vector<reference> asked;
+    {
+      const locked lock(mutex_);
+      asked.reserve(all_.size());
+      for (const known& one : all_)
+        if (!one.is_over()) asked.push_back(reference::borrow(one.loop.get()));
+    }
+    erase_where(asked, [](const reference& loop) {
+      const auto closed = reference::steal(PyObject_CallMethod(loop.get(), "is_closed", nullptr));
+      if (!closed) PyErr_Clear();
+      return closed && PyObject_IsTrue(closed.get()) == 0;
+    });
+    outlasting<std::vector<known>> gone;
+    std::vector<known> stay;
+    const locked lock(mutex_);
+    stay.reserve(all_.size());
+    for (known& one : all_) {
+      const auto is_it = [&](const reference& loop) { return loop.get() == one.loop.get(); };
+      one.closed = one.is_over() || std::any_of(asked.begin(), asked.end(), is_it);
+    }
+    for (known& one : all_)
+      if (!one.closed) stay.push_back(std::move(one));
+    all_.swap(stay);
+    gone.take(stay);
+  }
+
+  mutex mutex_;
+  std::vector<known> all_ MOORED_GUARDED_BY(mutex_);
+};
+
+inline std::shared_ptr<mailbox> mailbox::of(PyObject* loop) {
+  loop_mailboxes& all = loop_mailboxes::the();
+  if (auto known = all.find(loop)) return known;
   auto box = std::make_shared<mailbox>();
   box->completions_.on_batch(complete_all);
-  all.reserve(all.size() + 1);  // what follows the watching must not fail
   if (!box->watch(loop)) return nullptr;
-  all.push_back({reference::borrow(loop), now, box});
+  all.add(loop, box);
   return box;
 }
 
@@ -263,13 +333,15 @@ class MOORED_PUBLIC_TYPE promise {
       std::function<PyObject*()> make = [held] {
         return converter<T>::to_python(std::move(*held));
       };
-      return put({{}, std::move(make), {}});
+      return put(std::move(make), {});
     } catch (const std::bad_alloc&) {
       return false;
     }
   }
   /// The future gets a RuntimeError with this text.
-  MOORED_HIDDEN bool set_error(std::string text) noexcept { return put({{}, nullptr, std::move(text)}); }
+  MOORED_HIDDEN bool set_error(std::string text) noexcept {
+    return put(nullptr, std::move(text));
+  }
 
  private:
   MOORED_HIDDEN promise(std::shared_ptr<detail::mailbox> box, PyObject* future)
@@ -278,15 +350,16 @@ class MOORED_PUBLIC_TYPE promise {
     box_->expect_one();
   }
 
-  MOORED_HIDDEN bool put(detail::completion one) noexcept {
+  MOORED_HIDDEN bool put(std::function<PyObject*()> value,
+                         std::optional<std::string> error) noexcept {
     if (box_ == nullptr || !future_) return false;
-    one.future = std::move(future_);
-    return std::exchange(box_, nullptr)->put(std::move(one));
+    return std::exchange(box_, nullptr)
+        ->put({std::move(future_), std::move(value), std::move(error)});
   }
   MOORED_HIDDEN void break_it() noexcept {
     if (!future_) return;
     detail::the_promises.broken.fetch_add(1, std::memory_order_relaxed);
-    put({});
+    (void)put(nullptr, {});
   }
 
   std::shared_ptr<detail::mailbox> box_;

@@ -7,9 +7,8 @@ threads that come in through moored are refused, and shutdown waits for the call
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
-from . import _core
+from . import _core, _places
 from ._core import (
     __version__,
     keep_thread,
@@ -38,8 +37,6 @@ __all__ = [
     "stats",
 ]
 
-_PACKAGE = Path(__file__).resolve().parent
-
 
 def install() -> bool:
     """Make temporary thread states cheap, for every extension in the process, and for good.
@@ -60,14 +57,14 @@ def install() -> bool:
 
 def get_include() -> str:
     """Return the folder to give to the compiler with -I, so that <moored/moored.hpp> is found."""
-    return str(_PACKAGE / "include")
+    return str(_places.installed("include"))
 
 
 def get_cmake_dir() -> str:
     """Return the folder to give to CMake as moored_DIR, so that find_package(moored) works."""
-    return str(_PACKAGE / "share" / "cmake" / "moored")
+    return str(_places.installed("share/cmake/moored"))
 
 
 def get_c_source() -> str:
     """Return the C++ source to compile into a program or an extension that uses moored.h."""
-    return str(_PACKAGE / "include" / "moored" / "moored_c.cpp")
+    return str(_places.installed("include/moored/moored_c.cpp"))

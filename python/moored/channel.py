@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 from . import _core
-from ._readiness import AsyncReadiness, block_until_ready, running_asyncio_loop
-from ._readiness import find_readiness as _find_readiness
+from ._loop_delivery import (
+    LoopDelivery,
+    current_delivery,
+    has_handler,
+    set_handler,
+    stop_delivery,
+)
+from ._loops import let_others_run, running_asyncio_loop
+from ._watches import Seats
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,16 +96,17 @@ class Channel(Generic[T]):
     """A native channel's Python side.
 
     `source` is the capsule that the extension made by `channel.capsule()`, or an object whose
-    `__moored_channel__()` returns one. Several of these may share a channel; each event goes to
-    one of them.
+    `__moored_channel__()` returns one. Several of these may share a channel, in any mix of threads
+    and event loops: all hear of events and of the close, and each event goes to one of them. The
+    channel has one handler, the last that was set by any of them.
     """
 
     def __init__(self, source: object) -> None:
         make = getattr(source, "__moored_channel__", None)
         self._native = _core.Channel(source if make is None else make())
-        self._readiness: AsyncReadiness | None = None
+        self._seats = Seats(self._native)
         self._busy = False
-        self._on_loop: _LoopDelivery | None = None
+        self._descriptor: _core.Descriptor | None = None
 
     # -- taking -----------------------------------------------------------------------------------
 
@@ -114,9 +132,10 @@ class Channel(Generic[T]):
             if batch:
                 yield batch
             elif closed:
+                self._seats.give_up()
                 return
             else:
-                block_until_ready(self._native)
+                self._seats.block()
 
     def __aiter__(self) -> Channel[T]:
         return self
@@ -125,7 +144,7 @@ class Channel(Generic[T]):
         """Return the next batch. A cancellation here loses no event."""
         if self._busy:
             # There was no wait for the last batch, so nobody else has had a turn since.
-            await self._here().checkpoint()
+            await let_others_run()
         batch = await self._take_async(-1)
         if not batch:
             raise StopAsyncIteration
@@ -145,14 +164,13 @@ class Channel(Generic[T]):
         while True:
             closed = self._native.closed
             batch: list[T] = self._native.take(limit)
-            if batch or closed:
+            if batch:
                 return batch
-            await self._here().wait()
+            if closed:
+                self._seats.give_up()
+                return batch
+            await self._seats.wait()
             self._busy = False
-
-    def _here(self) -> AsyncReadiness:
-        self._readiness = _find_readiness(self._native, self._readiness)
-        return self._readiness
 
     # -- handlers ---------------------------------------------------------------------------------
 
@@ -188,11 +206,15 @@ class Channel(Generic[T]):
         `linger` collects events for so many seconds before a further batch.
 
         An exception goes to the loop's exception handler, or to sys.unraisablehook; the next batch
-        comes all the same.
+        comes all the same. KeyboardInterrupt and SystemExit end the loop's run, as from any other
+        callback.
+
+        The handler stays when this object goes, for as long as the channel can have events. A cycle
+        of the two, as in `self.channel.on_batch(self.handle)`, is collected.
         """
         if handler is None:
-            self._stop_loop()
-            self._native.set_handler(None)
+            set_handler(self._native, None)
+            stop_delivery(self._native)
             return
         if not callable(handler):
             raise TypeError(f"the handler must be callable, not {type(handler).__name__}")
@@ -201,18 +223,20 @@ class Channel(Generic[T]):
                 "the handler is async, and nobody would await it: "
                 "use `async for batch in channel`, or a plain function that starts a task"
             )
+        _check_delivery(delivery)
+        _check_seconds("hold", hold)
+        _check_seconds("linger", linger)
+        if linger and delivery != "wake":
+            raise ValueError(f"linger={linger!r}: delivery {delivery!r} has none, only 'wake' has")
         loop = loop if loop is not None else running_asyncio_loop()
         if delivery == "wake" and loop is None:
-            raise RuntimeError(
-                "delivery 'wake' needs an event loop: call on_batch within it, give loop=, "
-                "or choose 'enter'"
-            )
-        self._stop_loop()
-        self._native.set_handler(None)
+            self._need_own_loop()
+        set_handler(self._native, None)
+        stop_delivery(self._native)
         self._native.deliver_by(delivery, hold, linger)
-        if delivery in ("wake", "adaptive") and loop is not None:
-            self._on_loop = _LoopDelivery(self._native, loop)
-        self._native.set_handler(handler)
+        if delivery in _BY_LOOP and loop is not None:
+            LoopDelivery(self._native, loop)
+        set_handler(self._native, handler)
 
     def deliver(self) -> bool:
         """Run the handler on what is queued, within `hold`; True when something is left."""
@@ -226,25 +250,38 @@ class Channel(Generic[T]):
 
     @delivery.setter
     def delivery(self, how: Delivery) -> None:
+        _check_delivery(how)
+        if how in _BY_LOOP and has_handler(self._native) and current_delivery(self._native) is None:
+            loop = running_asyncio_loop()
+            if loop is not None:
+                LoopDelivery(self._native, loop)
+            elif how == "wake":
+                self._need_own_loop()
         self._native.deliver_by(how, None, None)
 
-    def _stop_loop(self) -> None:
-        if self._on_loop is not None:
-            self._on_loop.stop()
-            self._on_loop = None
+    def _need_own_loop(self) -> None:
+        if self._descriptor is None:
+            raise RuntimeError(
+                "delivery 'wake' needs an event loop: call on_batch within it, give loop=, "
+                "watch fileno() yourself, or choose 'enter'"
+            )
 
     # -- the rest ---------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Return a descriptor for an event loop: readable while there is something to take.
+        """Return a descriptor for an event loop of your own: readable when there are new events.
 
-        Call `acknowledge()` when it is readable, before taking; never read it.
+        It is this object's own, and ends with it. Call `acknowledge()` when it is readable, before
+        taking; never read it. It is readable, too, when the channel has been closed.
         """
-        return self._native.fileno()
+        if self._descriptor is None:
+            self._descriptor = self._native.descriptor(True)
+        return self._descriptor.fileno()
 
     def acknowledge(self) -> None:
-        """Make the descriptor unreadable until the next wake."""
-        self._native.acknowledge()
+        """Make the descriptor unreadable until the next event."""
+        if self._descriptor is not None:
+            self._descriptor.acknowledge()
 
     def stats(self) -> ChannelStats:
         """Return what has happened to the channel's events so far.
@@ -303,48 +340,19 @@ class Channel(Generic[T]):
         return f"<moored.Channel {self.name!r}, {state}, {self.stats()['depth']} queued>"
 
 
-class _LoopDelivery:
-    """Runs a channel's handler in an asyncio loop, when its descriptor says so."""
+_BY_LOOP = ("wake", "adaptive")
 
-    def __init__(self, native: _core.Channel, loop: asyncio.AbstractEventLoop) -> None:
-        self._native = native
-        self._loop = loop
-        self._linger = native.delivery()[2]
-        self._next = 0.0
-        self._stopped = False
-        loop.add_reader(native.fileno(), self._on_readable)
-        native.listen(True)
 
-    def stop(self) -> None:
-        self._stopped = True
-        self._native.listen(False)
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._native.fileno())
+def _check_delivery(how: str) -> None:
+    if how not in get_args(Delivery):
+        raise ValueError(
+            f"unknown delivery {how!r}: choose poll, wake, enter, interrupt or adaptive"
+        )
 
-    def _on_readable(self) -> None:
-        self._native.acknowledge()
-        if self._linger and self._loop.time() < self._next:
-            self._loop.call_at(self._next, self._deliver)
-        else:
-            self._deliver()
 
-    def _deliver(self) -> None:
-        if self._stopped:
-            return
-        try:
-            more = self._native.deliver()
-        except Exception as error:
-            self._loop.call_exception_handler(
-                {
-                    "message": f"the handler of channel {self._native.name!r} raised",
-                    "exception": error,
-                }
-            )
-            more = True
-        if self._linger:
-            self._next = self._loop.time() + self._linger
-        if more:
-            self._loop.call_soon(self._deliver)
+def _check_seconds(name: str, seconds: float | None) -> None:
+    if seconds is not None and not seconds >= 0:  # nan is not either
+        raise ValueError(f"{name}={seconds!r}: give a number of seconds, 0 or more, or None")
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:

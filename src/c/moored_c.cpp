@@ -1,7 +1,17 @@
-// moored/moored_c.cpp: moored.h over the C++ library. Compile this one file into your program.
+// moored/moored_c.cpp: moored.h over the C++ library. Compile this one file into your program, and
+// link that as C++ (setuptools: language="c++").
+#if !defined(__cplusplus) || __cplusplus < 201703L
+#error "moored_c.cpp needs C++17: compile it with -std=c++17 (setuptools: extra_compile_args)"
+#elif !defined(__cpp_exceptions)
+#error "moored_c.cpp needs C++ exceptions: compile it without -fno-exceptions"
+#elif defined(Py_LIMITED_API)
+#error "moored_c.cpp needs all of CPython's API: compile it without Py_LIMITED_API, for each Python"
+#else  // The rest of the file, so that there is one error and not pages of them.
+
 #include <moored/moored.h>
 #include <moored/moored.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -42,6 +52,28 @@ moored::attachment* inside(moored_attachment* outside) noexcept {
   return std::launder(reinterpret_cast<moored::attachment*>(outside->opaque));
 }
 
+/// The attachments that this thread has begun by moored_attach() and not ended, the outermost ones.
+/// A second attach into one of them would forget what the first has to undo. Without a destructor,
+/// so that destructors of other thread_locals may attach.
+class live_list {
+ public:
+  [[nodiscard]] bool has(const moored_attachment* one) const noexcept {
+    return std::find(all_, all_ + count_, one) != all_ + count_;
+  }
+  void add(const moored_attachment* one) noexcept {
+    if (count_ < most) all_[count_++] = one;
+  }
+  void remove(const moored_attachment* one) noexcept {
+    count_ = static_cast<std::size_t>(std::remove(all_, all_ + count_, one) - all_);
+  }
+
+ private:
+  static constexpr std::size_t most = 16;
+  const moored_attachment* all_[most]{};
+  std::size_t count_ = 0;
+};
+thread_local live_list this_threads_live;
+
 }  // namespace
 
 struct moored_channel {
@@ -58,7 +90,7 @@ moored_status send(moored_channel* channel, const void* data, std::size_t size,
     moored::bytes copy(first, first + size);
     return status_of(may_wait ? channel->events.send(std::move(copy))
                               : channel->events.try_send(std::move(copy)));
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // std::length_error: no memory is as large as that
     return MOORED_NO_MEMORY;
   }
 }
@@ -164,9 +196,11 @@ moored_channel_stats moored_channel_count(const moored_channel* channel) {
 
 moored_status moored_attach_by(moored_attachment* attachment, int how) {
   if (attachment == nullptr) return MOORED_BAD_ARGUMENT;
+  if (this_threads_live.has(attachment)) return MOORED_ATTACHED_ALREADY;
   auto* const attached = new (attachment->opaque) moored::attachment;
   if (how < MOORED_TEMPORARY || how > MOORED_BORROWED) return MOORED_BAD_ARGUMENT;
   *attached = moored::try_attach(static_cast<moored::strategy>(how));
+  if (*attached) this_threads_live.add(attachment);
   return static_cast<moored_status>(attached->why());
 }
 
@@ -175,7 +209,9 @@ moored_status moored_attach(moored_attachment* attachment) {
 }
 
 void moored_detach(moored_attachment* attachment) {
-  if (attachment != nullptr) inside(attachment)->end();
+  if (attachment == nullptr) return;
+  this_threads_live.remove(attachment);
+  inside(attachment)->end();
 }
 
 moored_status moored_keep_thread() {
@@ -204,7 +240,8 @@ moored_counters moored_count() {
   const moored::counters now = moored::count();
   return {now.attaches,         now.refusals,    now.states_made,
           now.states_adopted,   now.states_kept, now.states_freed,
-          now.states_forgotten, now.overdue,     now.states_over_limit};
+          now.states_forgotten, now.overdue,     now.states_over_limit,
+          now.states_freed_late, now.references_forgotten};
 }
 
 moored_status moored_install() {
@@ -219,6 +256,7 @@ moored_chunk_counters moored_count_chunks() {
 
 const char* moored_describe(moored_status status) {
   if (status == MOORED_BAD_ARGUMENT) return "a null pointer, or a strategy that does not exist";
+  if (status == MOORED_ATTACHED_ALREADY) return "this attachment is live already";
   if (status == MOORED_NOT_KEPT) return "the state of this thread cannot be kept here";
   if (status == MOORED_NOTHING_TO_GAIN) return "this Python maps no chunks: nothing to gain";
   if (status == MOORED_FULL) return "the channel is full";
@@ -229,3 +267,5 @@ const char* moored_describe(moored_status status) {
 }
 
 }  // extern "C"
+
+#endif

@@ -2,10 +2,14 @@
 // is one call through the table.
 //
 // Not by nanobind, whose functions are noexcept: a daemon thread that waits here when the
-// interpreter ends is ended by Python, on some versions by unwinding it (detail/cpython/versions.hpp).
+// interpreter ends is ended by Python, on some versions by unwinding it
+// (detail/cpython/versions.hpp).
 #include "channel.hpp"
 
-#include <moored/detail/channel/capsule.hpp>
+#include "channel_calls.hpp"
+#include "channel_descriptor.hpp"
+#include "channel_handler.hpp"
+
 #include <moored/delivery.hpp>
 
 #include <array>
@@ -19,15 +23,19 @@ namespace moored_core {
 
 namespace {
 
-using table = moored::channel_capsule;
+using table = channel_calls::table;
 
 struct wrapper {
-  PyObject_HEAD PyObject* capsule;
-  const table* calls;
+  PyObject_HEAD channel_calls calls;
+  channel_handler handler;
 };
 
+wrapper* as_wrapper(PyObject* self) noexcept {
+  return reinterpret_cast<wrapper*>(self);
+}
+
 const table& calls_of(PyObject* self) noexcept {
-  return *reinterpret_cast<wrapper*>(self)->calls;
+  return *as_wrapper(self)->calls.functions;
 }
 
 /// Nanoseconds of a number of seconds; -1 for None. Nothing, with an exception, for what is
@@ -62,21 +70,32 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   }
   const auto* const calls =
       static_cast<const table*>(PyCapsule_GetPointer(capsule, moored::channel_capsule_name));
-  if (calls->size < sizeof(table)) {
+  if (calls->size < channel_calls::least_size) {
     PyErr_SetString(PyExc_TypeError,
                     "this channel's extension was built with an older moored: build it again");
     return nullptr;
   }
   PyObject* const self = type->tp_alloc(type, 0);
   if (self == nullptr) return nullptr;
-  reinterpret_cast<wrapper*>(self)->capsule = Py_NewRef(capsule);
-  reinterpret_cast<wrapper*>(self)->calls = calls;
+  as_wrapper(self)->calls.hold(channel_calls{capsule, calls});
   return self;
+}
+
+int traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  return as_wrapper(self)->handler.traverse(visit, arg);
+}
+
+int clear(PyObject* self) {
+  as_wrapper(self)->handler.clear();
+  return 0;
 }
 
 void destroy(PyObject* self) {
   PyTypeObject* const type = Py_TYPE(self);
-  Py_XDECREF(reinterpret_cast<wrapper*>(self)->capsule);
+  PyObject_GC_UnTrack(self);
+  as_wrapper(self)->handler.leave();
+  as_wrapper(self)->calls.let_go();
   type->tp_free(self);
   Py_DECREF(type);
 }
@@ -103,14 +122,17 @@ PyObject* wait(PyObject* self, PyObject* seconds) {
   return came < 0 ? nullptr : PyBool_FromLong(came);
 }
 
-PyObject* fileno(PyObject* self, PyObject*) {
-  const int fd = calls_of(self).fileno(calls_of(self).channel);
-  return fd < 0 ? nullptr : PyLong_FromLong(fd);
+PyObject* descriptor(PyObject* self, PyObject* subscribed) {
+  const int truth = PyObject_IsTrue(subscribed);
+  return truth < 0 ? nullptr : make_descriptor(as_wrapper(self)->calls, truth != 0);
 }
 
-PyObject* acknowledge(PyObject* self, PyObject*) {
-  calls_of(self).acknowledge(calls_of(self).channel);
-  Py_RETURN_NONE;
+PyObject* can_subscribe(PyObject* self, void*) {
+  return PyBool_FromLong(as_wrapper(self)->calls.can_subscribe());
+}
+
+PyObject* key(PyObject* self, void*) {
+  return PyLong_FromVoidPtr(as_wrapper(self)->calls.channel());
 }
 
 PyObject* listen(PyObject* self, PyObject* listening) {
@@ -121,8 +143,8 @@ PyObject* listen(PyObject* self, PyObject* listening) {
 }
 
 PyObject* set_handler(PyObject* self, PyObject* handler) {
-  calls_of(self).set_handler(calls_of(self).channel, handler == Py_None ? nullptr : handler);
-  Py_RETURN_NONE;
+  wrapper& mine = *as_wrapper(self);
+  return mine.handler.set(self, mine.calls, handler == Py_None ? nullptr : handler);
 }
 
 PyObject* deliver(PyObject* self, PyObject*) {
@@ -185,10 +207,11 @@ PyObject* stats(PyObject* self, PyObject*) {
 std::array methods{
     PyMethodDef{"take", take, METH_O, "At most so many events, all if negative, as a list."},
     PyMethodDef{"wait", wait, METH_O, "Wait, at most so many seconds, for something to take."},
-    PyMethodDef{"fileno", fileno, METH_NOARGS, "The descriptor that tells an event loop."},
-    PyMethodDef{"acknowledge", acknowledge, METH_NOARGS, "Make it unreadable until the next wake."},
-    PyMethodDef{"listen", listen, METH_O, "Say whether an event loop watches the descriptor."},
-    PyMethodDef{"set_handler", set_handler, METH_O, "A callable for lists of events, or None."},
+    PyMethodDef{"descriptor", descriptor, METH_O,
+                "A descriptor: one of its own for a consumer, if true, or the handler's."},
+    PyMethodDef{"listen", listen, METH_O, "Say whether an event loop watches the handler's."},
+    PyMethodDef{"set_handler", set_handler, METH_O,
+                "A callable for lists of events, or None; what the channel has then."},
     PyMethodDef{"deliver", deliver, METH_NOARGS, "Run the handler; True when something is left."},
     PyMethodDef{"deliver_by", deliver_by, METH_VARARGS, "Change delivery, hold and linger."},
     PyMethodDef{"delivery", delivery, METH_NOARGS, "The delivery, hold and linger."},
@@ -200,6 +223,9 @@ std::array methods{
 std::array getters{
     PyGetSetDef{"name", name, nullptr, "Its name, for reports.", nullptr},
     PyGetSetDef{"closed", closed, nullptr, "Whether events are refused.", nullptr},
+    PyGetSetDef{"key", key, nullptr, "The same for all objects of one channel.", nullptr},
+    PyGetSetDef{"can_subscribe", can_subscribe, nullptr,
+                "Whether consumers get descriptors of their own.", nullptr},
     PyGetSetDef{nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -211,6 +237,8 @@ void* slot(Function* function) noexcept {
 std::array slots{
     PyType_Slot{Py_tp_doc, const_cast<char*>("Channel(capsule, /)\n--\n\nA channel's calls.")},
     PyType_Slot{Py_tp_new, slot(make)},
+    PyType_Slot{Py_tp_traverse, slot(traverse)},
+    PyType_Slot{Py_tp_clear, slot(clear)},
     PyType_Slot{Py_tp_dealloc, slot(destroy)},
     PyType_Slot{Py_tp_methods, methods.data()},
     PyType_Slot{Py_tp_getset, getters.data()},
@@ -220,8 +248,10 @@ std::array slots{
 }  // namespace
 
 PyObject* make_channel_type() {
+  if (!channel_handler::make_types() || make_descriptor_type() == nullptr) return nullptr;
   PyType_Spec spec{"moored._core.Channel", sizeof(wrapper), 0,
-                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, slots.data()};
+                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+                   slots.data()};
   return PyType_FromSpec(&spec);
 }
 

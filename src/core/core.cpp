@@ -2,6 +2,7 @@
 #include "channel.hpp"
 #include "foreign_thread.hpp"
 #include "keeps_thread.hpp"
+#include "run_beside.hpp"
 
 #include <moored/moored.hpp>
 #include <moored/version.hpp>
@@ -14,6 +15,10 @@
 namespace nb = nanobind;
 
 namespace {
+
+using moored::run::run_counts;
+using moored::run::run_table;
+using moored_core::run_beside;
 
 // Not by nanobind, whose functions are noexcept: Python may end the thread here by unwinding it.
 PyObject* keep_thread(PyObject*, PyObject*) {
@@ -28,8 +33,51 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
+// What is of the wrong type is refused in Python's own words: nanobind would show its signatures.
+
+void set_closing_bound(const nb::object& given) {
+  const double seconds = PyFloat_AsDouble(given.ptr());
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  // The bound is kept in milliseconds, and a day is as good as for ever at shutdown.
+  if (!(seconds >= 0.0 && seconds <= 86400.0))
+    throw nb::value_error("the bound is a number of seconds from 0 to 86400");
+  const std::chrono::milliseconds bound(std::llround(seconds * 1000));
+  moored::set_closing_bound(bound);
+  if (const run_table* const run = run_beside()) run->set_closing_bound(bound.count());
+}
+
+void set_kept_limit(const nb::object& given) {
+  const Py_ssize_t states =
+      PyNumber_AsSsize_t(given.ptr(), nullptr);  // a huge one is as any number
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  if (states < 0) throw nb::value_error("the limit is a number of states, or 0 for any number");
+  moored::set_kept_limit(static_cast<std::size_t>(states));
+}
+
+void release_thread() {
+  moored::release_thread();
+  if (const run_table* const run = run_beside()) run->release_thread();
+}
+
+/// Under `moored run` a state is kept by its library alone, also for keep_thread().
+run_counts counted_by_both() {
+  const moored::counters own = moored::count();
+  const run_table* const run = run_beside();
+  const run_counts other = run != nullptr ? run->count() : run_counts{};
+  return {own.attaches + other.attaches,
+          own.refusals + other.refusals,
+          own.states_made + other.states_made,
+          own.states_adopted + other.states_adopted,
+          own.states_kept + other.states_kept,
+          own.states_freed + other.states_freed,
+          own.states_forgotten + other.states_forgotten,
+          own.overdue + other.overdue,
+          own.states_over_limit + other.states_over_limit,
+          own.states_freed_late + other.states_freed_late};
+}
+
 nb::dict stats() {
-  const moored::counters now = moored::count();
+  const run_counts now = counted_by_both();
   const moored::chunk_counters chunks = moored::count_chunks();
   nb::dict result;
   result["attaches"] = now.attaches;
@@ -41,6 +89,7 @@ nb::dict stats() {
   result["states_forgotten"] = now.states_forgotten;
   result["overdue"] = now.overdue;
   result["states_over_limit"] = now.states_over_limit;
+  result["states_freed_late"] = now.states_freed_late;
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;
@@ -61,23 +110,17 @@ NB_MODULE(_core, module) {
   if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw nb::python_error();
   module.attr("Channel") = nb::steal(moored_core::make_channel_type());
   module.attr("keeps_thread") = nb::steal(moored_core::make_keeps_thread_type());
-  module.def("release_thread", &moored::release_thread,
+  module.def("release_thread", &release_thread,
              "Let the calling thread's kept state go before the thread ends.");
-  module.def(
-      "set_closing_bound",
-      [](double seconds) {
-        // The bound is kept in milliseconds, and a day is as good as for ever at shutdown.
-        if (!(seconds >= 0.0 && seconds <= 86400.0))
-          throw nb::value_error("the bound is a number of seconds from 0 to 86400");
-        moored::set_closing_bound(std::chrono::milliseconds(std::llround(seconds * 1000)));
-      },
-      nb::arg("seconds"), "How many seconds shutdown waits for native threads that are in Python.");
-  module.def("set_kept_limit", &moored::set_kept_limit, nb::arg("states"),
+  module.def("set_closing_bound", &set_closing_bound, nb::arg("seconds"),
+             "How many seconds shutdown waits for native threads that are in Python.");
+  module.def("set_kept_limit", &set_kept_limit, nb::arg("states"),
              "How many states native threads may keep; 0, the default, for any number.");
   module.def(
       "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
       "Put the chunk cache in place. False when this Python has nothing to gain from it.");
-  module.def("stats", &stats,
-             "What moored has done in this process, as a dict of counts: its own extension's "
-             "attaches and states, and the process's chunk cache.");
+  module.def(
+      "stats", &stats,
+      "What moored has done in this process, as a dict of counts: attaches and states, of its "
+      "own extension and of `moored run`, and the process's chunk cache.");
 }

@@ -64,6 +64,37 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   return nullptr;
 }
 
+/// A plain function has more attributes than functools copies; inspect knows a coroutine function,
+/// or a generator, by its code.
+constexpr std::array attributes_of_functions{"__code__",    "__defaults__", "__kwdefaults__",
+                                             "__closure__", "__globals__",  "__annotations__"};
+
+PyObject* get_attribute(PyObject* self, PyObject* name) {
+  PyObject* const own = PyObject_GenericGetAttr(self, name);
+  if (own != nullptr || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
+  for (const char* const one : attributes_of_functions) {
+    if (PyUnicode_CompareWithASCIIString(name, one) != 0) continue;
+    PyErr_Clear();
+    return PyObject_GetAttr(as_wrapper(self)->wrapped, name);
+  }
+  return nullptr;
+}
+
+/// As a function is pickled: by the name under which its module has it.
+PyObject* reduce(PyObject* self, PyObject*) {
+  for (const char* const name : {"__qualname__", "__name__"}) {
+    PyObject* const found = PyObject_GetAttrString(self, name);
+    if (found != nullptr || !PyErr_ExceptionMatches(PyExc_AttributeError)) return found;
+    PyErr_Clear();
+  }
+  return PyErr_Format(PyExc_TypeError, "cannot pickle %R, for what it decorates has no name", self);
+}
+
+/// As a function is copied: not at all.
+PyObject* copy(PyObject* self, PyObject*) {
+  return Py_NewRef(self);
+}
+
 /// Binds to an instance, as functions do.
 PyObject* bind(PyObject* self, PyObject* instance, PyObject*) {
   return instance == nullptr || instance == Py_None ? Py_NewRef(self)
@@ -107,6 +138,13 @@ std::array members{
     PyMemberDef{nullptr, 0, 0, 0, nullptr},
 };
 
+std::array methods{
+    PyMethodDef{"__reduce__", reduce, METH_NOARGS, nullptr},
+    PyMethodDef{"__copy__", copy, METH_NOARGS, nullptr},
+    PyMethodDef{"__deepcopy__", copy, METH_O, nullptr},
+    PyMethodDef{nullptr, nullptr, 0, nullptr},
+};
+
 std::array getters{
     PyGetSetDef{"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
     PyGetSetDef{nullptr, nullptr, nullptr, nullptr, nullptr},
@@ -123,11 +161,13 @@ std::array slots{
     PyType_Slot{Py_tp_new, slot(make)},
     PyType_Slot{Py_tp_call, slot(PyVectorcall_Call)},
     PyType_Slot{Py_tp_descr_get, slot(bind)},
+    PyType_Slot{Py_tp_getattro, slot(get_attribute)},
     PyType_Slot{Py_tp_repr, slot(represent)},
     PyType_Slot{Py_tp_traverse, slot(traverse)},
     PyType_Slot{Py_tp_clear, slot(clear)},
     PyType_Slot{Py_tp_dealloc, slot(destroy)},
     PyType_Slot{Py_tp_members, members.data()},
+    PyType_Slot{Py_tp_methods, methods.data()},
     PyType_Slot{Py_tp_getset, getters.data()},
     PyType_Slot{0, nullptr},
 };

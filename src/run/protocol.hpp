@@ -43,6 +43,7 @@ namespace letter {
 inline constexpr char keep = 'k';        ///< Keep states; without it there is only the cache.
 inline constexpr char alone = 'a';       ///< The program's children do not inherit.
 inline constexpr char statistics = 's';  ///< Print them at exit.
+inline constexpr char room = 't';        ///< The launcher has made room for thread_locals.
 }  // namespace letter
 
 struct settings {
@@ -50,11 +51,19 @@ struct settings {
   bool keep = false;
   bool alone = false;
   bool statistics = false;
+  bool room = false;
   pid_t top = 0;     ///< The process that `moored run` became; only that one writes the document.
   std::string json;  ///< Where to; empty when nobody asked.
   std::string command;  ///< What was typed.
 
   [[nodiscard]] bool is_top() const noexcept { return top == getpid(); }
+
+  /// The descriptor that `json` names, or -1.
+  [[nodiscard]] int descriptor() const noexcept {
+    constexpr const char* own = "/proc/self/fd/";
+    const std::size_t size = std::strlen(own);
+    return json.compare(0, size, own) == 0 ? std::atoi(json.c_str() + size) : -1;
+  }
 };
 
 [[nodiscard]] inline settings read_settings() {
@@ -67,6 +76,7 @@ struct settings {
   read.keep = std::strchr(letters, letter::keep) != nullptr;
   read.alone = std::strchr(letters, letter::alone) != nullptr;
   read.statistics = std::strchr(letters, letter::statistics) != nullptr;
+  read.room = std::strchr(letters, letter::room) != nullptr;
   if (const char* const path = std::getenv(MOORED_RUN_JSON_VARIABLE)) read.json = path;
   if (const char* const command = std::getenv(MOORED_RUN_COMMAND_VARIABLE)) read.command = command;
   return read;

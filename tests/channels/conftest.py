@@ -15,10 +15,9 @@ from typing import Any
 
 import pybind11
 import pytest
+from limits import BUILD_S, HANG_S
 
 import moored
-
-LIMIT_SECONDS = 60
 
 
 @dataclass
@@ -44,7 +43,7 @@ def extension_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *(str(source), "-o", str(folder / "channel_source.so")),
         ],
         check=True,
-        timeout=300,
+        timeout=BUILD_S,
     )
     return folder
 
@@ -72,7 +71,7 @@ def end_of(extension_folder: Path) -> Callable[[str], Ending]:
             env=os.environ | {"PYTHONPATH": str(extension_folder)},
             capture_output=True,
             text=True,
-            timeout=LIMIT_SECONDS,
+            timeout=HANG_S,
         )
         return Ending(done.returncode, done.stdout, done.stderr)
 

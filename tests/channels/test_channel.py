@@ -83,6 +83,7 @@ def test_nothing_is_lost_uncounted(native, delivery, when_full, senders):
     source = native.Source(capacity=32, when_full=when_full)
     channel = moored.Channel(source)
     seen = []
+    channel.fileno()  # this test is the event loop
     channel.on_batch(seen.extend, "poll")
     channel.delivery = delivery
     source.start(senders, 1000)

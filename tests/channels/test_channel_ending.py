@@ -28,6 +28,7 @@ def test_exit_under_load(end_of, delivery):
         source = channel_source.Source(capacity=64)
         channel = moored.Channel(source)
         seen = []
+        channel.fileno()  # this program is the event loop
         channel.on_batch(seen.extend, "poll")
         channel.delivery = {delivery!r}
         source.start(4, -1)
@@ -82,24 +83,28 @@ def test_exit_out_of_an_asyncio_loop_under_load(end_of):
 
 def test_ctrl_c_reaches_who_waits(end_of):
     ending = end_of("""
-        import os, signal, threading, moored, channel_source
+        import signal, threading, time, moored, channel_source
         source = channel_source.Source()
         channel = moored.Channel(source)
         main = threading.main_thread().ident
-        heard = threading.Event()
+        heard = []
         def interrupt():
             # Again and again: one that comes just before the wait begins is not noticed by it.
-            while not heard.wait(0.01):
+            while not heard:
                 signal.pthread_kill(main, signal.SIGINT)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                time.sleep(0.01)
+        waiting = []
+        def once(*_):
+            if waiting and not heard:
+                heard.append(1)
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, once)
         threading.Thread(target=interrupt).start()
         try:
-            signal.signal(signal.SIGINT, handler)
+            waiting.append(1)
             for batch in channel:
                 pass
         except KeyboardInterrupt:
-            heard.set()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             print("interrupted")
     """)
     assert (ending.code, ending.out, ending.err) == (0, "interrupted\n", "")

@@ -30,6 +30,7 @@ class Life(RuleBasedStateMachine):
         self.hook, sys.unraisablehook = sys.unraisablehook, lambda report: None
         self.source = channel_source.Source(capacity=capacity, when_full=when_full)
         self.channel = moored.Channel(self.source)
+        self.channel.fileno()  # this machine is the event loop
         self.handled = 0
         self.taken = 0
         self.raises = False
@@ -82,6 +83,7 @@ class Life(RuleBasedStateMachine):
         self.channel.on_batch(None)
         self.has_handler = False
         self.channel = moored.Channel(self.source)
+        self.channel.fileno()
 
     @precondition(lambda self: hasattr(self, "channel"))
     @rule()

@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S
 
 import moored
 
@@ -25,11 +26,18 @@ needs_library = pytest.mark.skipif(
 FROM_WHEEL = f"-Dmoored_DIR={moored.get_cmake_dir()}"
 
 
-def run(*words: str | Path, limit: float = 120, stdin: str = "", **variables: str) -> str:
+def run(
+    *words: str | Path,
+    limit: float = BUILD_S,
+    stdin: str = "",
+    folder: Path | None = None,
+    **variables: str,
+) -> str:
     """Run a command and return what it printed; when it fails, that is the reason given."""
     done = subprocess.run(
         [str(word) for word in words],
         env=os.environ | variables,
+        cwd=folder,
         input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

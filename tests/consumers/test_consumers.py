@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -18,13 +19,14 @@ from building import (
     needs_library,
     run,
 )
+from limits import HANG_S
 
 import moored
 
 
 def visit(folder: Path) -> None:
     """Have the module that was built into this folder call back from its thread."""
-    said = run(sys.executable, HERE / "visits.py", "consumer", PYTHONPATH=str(folder), limit=60)
+    said = run(sys.executable, HERE / "visits.py", "consumer", PYTHONPATH=str(folder), limit=HANG_S)
     assert said == "moored\n"
 
 
@@ -35,18 +37,20 @@ import consumer, moored
 channel = moored.Channel(consumer.packets(3))
 assert [packet.number for batch in channel for packet in batch] == [0, 1, 2]
 """
-    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=60)
+    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 def share_the_cache(folder: Path) -> None:
     """Have the module and the package install a chunk cache each: it is one and the same."""
     script = """
-import sys, threading, consumer, moored
+import os, sys, threading, time, consumer, moored
 def use():
     for _ in range(9):
         thread = threading.Thread(target=lambda: None)
         thread.start()
         thread.join()
+        while len(os.listdir("/proc/self/task")) > 1:
+            time.sleep(0.001)  # Python counts it as joined before it has let go of its chunk
 if sys.version_info >= (3, 11):
     assert consumer.install() == 0 and moored.install() and consumer.install() == 0
     use()
@@ -54,7 +58,7 @@ if sys.version_info >= (3, 11):
 else:
     assert consumer.install() == 9  # MOORED_NOTHING_TO_GAIN
 """
-    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=60)
+    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 def installed_under(prefix: Path) -> str:
@@ -70,7 +74,7 @@ def installed_under(prefix: Path) -> str:
 def test_program_that_embeds_python(package: str, tmp_path: Path) -> None:
     where = FROM_WHEEL if package == "wheel" else installed_under(tmp_path / "prefix")
     build_with_cmake(HERE / "find_package", tmp_path / "build", where)
-    said = run(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=60)
+    said = run(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=HANG_S)
     assert said == "moored\n"
 
 
@@ -107,6 +111,69 @@ def test_extension_in_c(tmp_path: Path) -> None:
     build_with_cmake(HERE / "c", tmp_path, FROM_WHEEL)
     visit(tmp_path)
     share_the_cache(tmp_path)
+
+
+@needs_cmake
+@pytest.mark.parametrize("way", ["add_subdirectory", "FetchContent"])
+def test_extension_in_c_in_a_project_that_has_moored_in_it(way: str, tmp_path: Path) -> None:
+    where = f"-DMOORED_CHECKOUT={CHECKOUT}"
+    build_with_cmake(HERE / "in_tree", tmp_path, f"-DBY={way}", where)
+    visit(tmp_path)
+    share_the_cache(tmp_path)
+
+
+@needs_cmake
+def test_a_project_without_python_can_have_moored_in_it(tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\n"
+        "project(none LANGUAGES CXX)\n"
+        "set(CMAKE_DISABLE_FIND_PACKAGE_Python TRUE)\n"
+        f"add_subdirectory({CHECKOUT} moored)\n"
+        "if(NOT TARGET moored::moored OR TARGET moored::c)\n"
+        "  message(FATAL_ERROR wrong)\n"
+        "endif()\n"
+    )
+    said = run("cmake", "-S", tmp_path, "-B", tmp_path / "build")
+    assert "moored: no moored::c, for there are no headers of Python 3.10 or later" in said
+
+
+@needs_compiler
+def test_extension_in_c_by_setuptools_alone(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    source = tmp_path / "source"
+    source.mkdir()
+    for file in (HERE / "setuptools" / "setup.py", HERE / "c" / "module.c"):
+        shutil.copy(file, source)
+    run(
+        *(sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "built"),
+        folder=source,
+    )
+    visit(tmp_path / "built")
+    share_the_cache(tmp_path / "built")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["-std=c++14"], "needs C++17: compile it with -std=c++17"),
+        (["-std=c++17", "-fno-exceptions"], "needs C++ exceptions"),
+        (["-std=c++17", "-DPy_LIMITED_API=0x030a0000"], "needs all of CPython's API"),
+    ],
+)
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_what_the_c_source_cannot_be_compiled_with_is_one_error(
+    compiler: str, flags: list[str], said: str
+) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    words = [compiler, "-fsyntax-only", *flags, moored.get_c_source()]
+    words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1, done.stderr
+    assert said in errors[0]
 
 
 @needs_compiler
@@ -146,4 +213,4 @@ def visit():
 assert call(ctypes.py_object(visit), 3) == 3
 assert seen == [1, 2, 3], seen
 """
-    run(sys.executable, "-c", script, limit=60)
+    run(sys.executable, "-c", script, limit=HANG_S)

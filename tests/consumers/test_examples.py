@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from building import CHECKOUT, FROM_WHEEL, build_with_cmake, needs_cmake, needs_library, run
+from limits import HANG_S
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -19,7 +20,7 @@ def test_io_worker(tmp_path: Path) -> None:
     said = run(
         *(tmp_path / "io_worker", EXAMPLES / "io_worker" / "count.py"),
         stdin="a line\nand another line\n",
-        limit=60,
+        limit=HANG_S,
         PYTHONHOME=sys.base_prefix,
     )
     assert said == "1 lines, 2 words\n2 lines, 5 words\n"
@@ -31,7 +32,7 @@ def test_nanobind_ticker(tmp_path: Path) -> None:
     where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
     build_with_cmake(EXAMPLES / "nanobind_ticker", tmp_path, FROM_WHEEL, where)
     script = EXAMPLES / "nanobind_ticker" / "tick.py"
-    said = run(sys.executable, script, PYTHONPATH=str(tmp_path), limit=60)
+    said = run(sys.executable, script, PYTHONPATH=str(tmp_path), limit=HANG_S)
     assert said == "tick 1, seen 1\ntick 2, seen 2\ntick 3, seen 3\n"
 
 
@@ -40,7 +41,7 @@ def run_channel_example(name: str, script: str, folder: Path) -> str:
     nanobind = pytest.importorskip("nanobind")
     where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
     build_with_cmake(EXAMPLES / name, folder, FROM_WHEEL, where)
-    return run(sys.executable, EXAMPLES / name / script, PYTHONPATH=str(folder), limit=60)
+    return run(sys.executable, EXAMPLES / name / script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 @needs_cmake

@@ -1,6 +1,6 @@
 // adopt_test.cpp: states that another binding made and moored keeps, and the reaper that frees
 // them.
-#include "child.hpp"
+#include "memory.hpp"
 
 #include <pthread.h>
 
@@ -41,13 +41,13 @@ TEST(adopt, a_thread_joined_with_the_gil_held_does_not_hang) {
 
 TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
   in_child([] {
-    const python interpreter;
+    const counted_python interpreter;
     run(visits_source);
-    std::vector<long> memory;
-    constexpr unsigned rounds = has_gil ? 10 : 6;  // without one, each state is dear
+    memory_of_rounds memory;
+    constexpr unsigned rounds = 5, threads = 1000;
     for (unsigned round = 0; round < rounds; ++round) {
       on_foreign_thread([] {
-        for (int i = 0; i < 1000; ++i) {
+        for (unsigned i = 0; i < threads; ++i) {
           std::thread([] {
             as_another_binding([] {
               EXPECT_TRUE(moored::keep_thread());
@@ -57,13 +57,12 @@ TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
         }
       });
       until_nothing_is_kept();
-      memory.push_back(resident_kb());
+      memory.note_round();
     }
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_adopted, rounds * 1000);
-    EXPECT_EQ(moored::count().states_freed, rounds * 1000);
-    if (!memory_tells) return;
-    EXPECT_LE(median_growth(memory), 32) << "KB; a thousand times 64 bytes would be 62";
+    EXPECT_EQ(moored::count().states_adopted, rounds * threads);
+    EXPECT_EQ(moored::count().states_freed, rounds * threads);
+    memory.expect_no_leak_of(threads);
   });
 }
 

@@ -247,3 +247,24 @@ TEST(strategy, has_a_name_that_finds_it) {
   }
   EXPECT_EQ(moored::strategy_named("no such"), std::nullopt);
 }
+
+TEST(attach, into_a_live_attachment_leaves_the_thread_attached) {
+  in_child([] {
+    const python interpreter;
+    moored::open();
+    on_foreign_thread([] {
+      moored::attachment attached;
+      for (int round = 0; round < 3; ++round) {
+        attached = moored::try_attach();
+        ASSERT_TRUE(attached);
+        ASSERT_TRUE(moored::detail::is_attached());
+        run("x = [1] * 3");
+      }
+      attached.end();
+      EXPECT_FALSE(moored::detail::is_attached());
+      attached = moored::try_attach();
+      attached = moored::attachment();
+      EXPECT_FALSE(moored::detail::is_attached());
+    });
+  });
+}

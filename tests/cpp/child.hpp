@@ -9,12 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <cstddef>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <functional>
+#include <optional>
 #include <semaphore>
 #include <string>
 #include <thread>
@@ -30,12 +30,18 @@ inline bool is_supported(moored::strategy how) {
 }
 inline constexpr const char* needs_a_gil = "a state is used on its own thread alone without a GIL";
 
+/// When a child is taken to hang. Far longer than any takes on a machine that is busy with other
+/// things: a test says nothing of how long something may take.
+inline constexpr unsigned hang_seconds = 300;
+
 /// How a child ended, in words: "exit 0", "signal 6", "timed out".
-inline std::string fate_of(const std::function<void()>& body, unsigned seconds = 60) {
+inline std::string fate_of(const std::function<void()>& body, unsigned seconds = hang_seconds) {
   std::fflush(nullptr);
   const pid_t child = fork();
   if (child == 0) {
     alarm(seconds);
+    // Shutdown waits for slow threads as long; tests of the bound set their own.
+    moored::set_closing_bound(std::chrono::seconds(seconds));
     body();
     std::fflush(nullptr);
     _exit(testing::Test::HasFailure() ? 1 : 0);
@@ -117,34 +123,6 @@ inline int states() {
 inline void until_nothing_is_kept() {
   const moored::detachment detached;
   while (moored::count().states_kept != 0) std::this_thread::yield();
-}
-
-/// Whether growing memory is a leak of ours: sanitizers keep freed memory and records of threads
-/// that have ended, and CPython without a GIL keeps 0.65 KB of each.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool memory_tells = false;
-#else
-inline constexpr bool memory_tells = has_gil;
-#endif
-
-/// Kilobytes of this process in memory.
-inline long resident_kb() {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
-  }
-  return -1;
-}
-
-/// By how much memory typically grew from one round to the next, in the second half of them. A leak
-/// grows in all rounds; a thread that came late to free something grows memory in one.
-inline long median_growth(const std::vector<long>& rounds) {
-  std::vector<long> growths;
-  for (std::size_t i = rounds.size() / 2; i < rounds.size(); ++i)
-    growths.push_back(rounds[i] - rounds[i - 1]);
-  const auto middle = growths.begin() + static_cast<std::ptrdiff_t>(growths.size() / 2);
-  std::nth_element(growths.begin(), middle, growths.end());
-  return *middle;
 }
 
 /// A PyGILState_Ensure and Release around `body`, as ctypes, Cython, pybind11 and nanobind make for

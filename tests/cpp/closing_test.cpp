@@ -2,6 +2,7 @@
 // interpreter.
 #include "child.hpp"
 
+#include <fstream>
 #include <vector>
 
 using namespace moored_test;

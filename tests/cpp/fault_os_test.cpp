@@ -1,11 +1,14 @@
 // fault_os_test.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
 #include "fault_attempts.hpp"
 
+#include <poll.h>
+
 using moored::channel;
 using moored::delivery;
 using moored::refusal;
 using moored::sent;
 using moored::wakeup;
+using moored::detail::told;
 using namespace moored_test;
 using namespace std::chrono_literals;
 
@@ -16,13 +19,10 @@ namespace {
 TEST(fault, a_channel_without_descriptors_is_an_error_and_leaves_none_open) {
   in_child([] {
     const std::ptrdiff_t before = open_descriptors();
-    for (fault* const each :
-         {&the_faults.eventfd, &the_faults.epoll_create1, &the_faults.epoll_ctl}) {
-      for (const int error : {EMFILE, ENFILE, ENOMEM, ENOSPC}) {
-        each->arm(error, 1);
-        EXPECT_EQ(error_of([] { const channel<int> numbers; }), error);
-        EXPECT_EQ(open_descriptors(), before);
-      }
+    for (const int error : {EMFILE, ENFILE, ENOMEM, ENOSPC}) {
+      the_faults.eventfd.arm(error, 1);
+      EXPECT_EQ(error_of([] { const channel<int> numbers; }), error);
+      EXPECT_EQ(open_descriptors(), before);
     }
     channel<int> numbers;
     EXPECT_EQ(numbers.send(1), sent::queued);
@@ -46,23 +46,74 @@ TEST(fault, a_forked_child_without_descriptors_gets_an_error_and_the_parent_keep
   });
 }
 
+bool is_readable(int fd) {
+  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&one, 1, 0) == 1;
+}
+
+TEST(fault, a_forked_child_without_descriptors_has_none_and_leaves_the_parents_alone) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    numbers.send(1);
+    the_faults.eventfd.arm(EMFILE);
+    EXPECT_EQ(fate_of([&] {
+                EXPECT_EQ(numbers.told_by().fd(), -1);
+                numbers.told_by().acknowledge();
+                numbers.close();
+                EXPECT_TRUE(numbers.wait());
+              }),
+              "exit 0");
+    the_faults.eventfd.disarm();
+    EXPECT_TRUE(is_readable(numbers.told_by().fd()));
+  });
+}
+
+TEST(fault, a_consumer_without_a_descriptor_gets_an_error) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers;
+    PyObject* const capsule = numbers.capsule();
+    const auto* const table = static_cast<moored::channel_capsule*>(
+        PyCapsule_GetPointer(capsule, moored::channel_capsule_name));
+    the_faults.eventfd.arm(EMFILE, 1);
+    EXPECT_EQ(table->subscribe(table->channel), -1);
+    EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_OSError));
+    PyErr_Clear();
+    {
+      const without_memory now;
+      EXPECT_EQ(table->subscribe(table->channel), -1);
+    }
+    EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_MemoryError));
+    PyErr_Clear();
+    const int mine = table->subscribe(table->channel);
+    EXPECT_GE(mine, 0);
+    {
+      const without_memory now;
+      table->unsubscribe(table->channel, mine);  // it stays until the channel ends
+    }
+    numbers.send(1);
+    EXPECT_TRUE(is_readable(mine));
+    table->unsubscribe(table->channel, mine);
+    Py_DECREF(capsule);
+  });
+}
+
 TEST(fault, interrupted_reads_and_writes_are_made_again) {
   in_child([] {
     wakeup bell;
     the_faults.write.arm(EINTR, 3);
-    EXPECT_TRUE(bell.notify());
+    EXPECT_EQ(bell.notify(), told::all);
     EXPECT_EQ(the_faults.write.failed(), 3);
-    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
+    EXPECT_TRUE(is_readable(bell.fd()));
     the_faults.read.arm(EINTR, 3);
     bell.acknowledge();
-    std::uint64_t count = 0;
     the_faults.read.disarm();
-    EXPECT_EQ(::read(bell.fd(), &count, sizeof count), -1) << "it was acknowledged";
-    EXPECT_EQ(errno, EAGAIN);
-    // A signal that never ends holds nobody up.
+    EXPECT_FALSE(is_readable(bell.fd()));
+    // A signal that never ends holds nothing up.
     the_faults.write.arm(EINTR);
     the_faults.read.arm(EINTR);
-    EXPECT_FALSE(bell.notify());
+    EXPECT_EQ(bell.notify(), told::refused);
     bell.acknowledge();
   });
 }
@@ -72,12 +123,12 @@ TEST(fault, a_full_counter_still_tells) {
     wakeup bell;
     const std::uint64_t most = ~std::uint64_t{0} - 1;
     ASSERT_EQ(::write(bell.fd(), &most, sizeof most), static_cast<ssize_t>(sizeof most));
-    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
-    EXPECT_EQ(bell.wait(0ns), wakeup::woken::time_over);
-    EXPECT_TRUE(bell.notify());
-    EXPECT_EQ(bell.wait(0ns), wakeup::woken::told);
-    the_faults.write.arm(EAGAIN);
-    EXPECT_FALSE(bell.notify());
+    EXPECT_EQ(bell.notify(), told::all) << "it can be read";
+    EXPECT_EQ(bell.notify(), told::nobody);
+    bell.acknowledge();
+    EXPECT_FALSE(is_readable(bell.fd()));
+    EXPECT_EQ(bell.notify(), told::all);
+    EXPECT_TRUE(is_readable(bell.fd()));
   });
 }
 
@@ -92,12 +143,12 @@ TEST(fault, a_wake_that_was_refused_is_not_counted_and_the_next_sender_tells) {
     the_faults.write.disarm();
     EXPECT_EQ(numbers.send(3), sent::queued);
     EXPECT_EQ(numbers.stats().wakes, 1U);
-    EXPECT_EQ(numbers.told_by().wait(0ns), wakeup::woken::told);
+    EXPECT_TRUE(is_readable(numbers.told_by().fd()));
     EXPECT_EQ(numbers.take_native(), (std::vector{1, 2, 3}));
   });
 }
 
-TEST(fault, who_waits_finds_what_it_could_not_be_told_of) {
+TEST(fault, a_thread_that_waits_needs_no_descriptor_that_can_be_written) {
   in_child([] {
     const python interpreter;
     const moored::detachment detached;
@@ -112,31 +163,6 @@ TEST(fault, who_waits_finds_what_it_could_not_be_told_of) {
     while (numbers.stats().depth != 0) std::this_thread::yield();
     numbers.close();
     waiter.join();
-  });
-}
-
-TEST(fault, a_wait_goes_on_after_signals_and_ends_with_an_error) {
-  in_child([] {
-    const python interpreter;
-    channel<int> numbers;
-    the_faults.epoll_wait.arm(EINTR, 3);
-    EXPECT_FALSE(numbers.wait(1ms));
-    EXPECT_EQ(the_faults.epoll_wait.failed(), 3);
-
-    the_faults.epoll_wait.arm(EBADF);
-    EXPECT_EQ(error_of([&] { numbers.wait(); }), EBADF);
-    PyObject* const capsule = numbers.capsule();
-    const auto* const table = static_cast<moored::channel_capsule*>(
-        PyCapsule_GetPointer(capsule, moored::channel_capsule_name));
-    EXPECT_EQ(table->wait(table->channel, -1), -1);
-    EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_OSError));
-    PyErr_Clear();
-    the_faults.epoll_wait.disarm();
-
-    numbers.send(1);
-    EXPECT_EQ(numbers.stats().wakes, 1U);
-    EXPECT_TRUE(numbers.wait());
-    Py_DECREF(capsule);
   });
 }
 
@@ -315,15 +341,13 @@ TEST(fault, waits_end_though_the_clock_stands_still) {
 
 TEST(fault, a_wait_ends_when_the_clock_jumps) {
   in_child([] {
-    const python interpreter;
-    channel<int> numbers;
-    the_faults.epoll_wait.arm(EINTR, 0);
-    std::thread usher([] {
-      while (the_faults.epoll_wait.calls() == 0) std::this_thread::yield();
-      monotonic_clock::jump(std::chrono::hours(11));
-    });
-    EXPECT_FALSE(numbers.wait(std::chrono::hours(10)));
-    usher.join();
+    // A thread that sleeps looks again after a second, at the latest.
+    moored::detail::deadline until(std::chrono::hours(10));
+    monotonic_clock::jump(std::chrono::hours(11));
+    EXPECT_TRUE(until.over());
+    moored::detail::sleepers bell;
+    EXPECT_EQ(bell.sleep(bell.now(), 1ms), moored::detail::sleepers::woken::time_over);
+    EXPECT_EQ(bell.sleep(bell.now() + 1, 1h), moored::detail::sleepers::woken::told);
   });
 }
 

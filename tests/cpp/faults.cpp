@@ -5,7 +5,6 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -58,21 +57,6 @@ int eventfd(unsigned count, int flags) {
   if (fd >= 0 && static_cast<std::size_t>(fd) < is_eventfd.size())
     is_eventfd[static_cast<std::size_t>(fd)] = true;
   return fd;
-}
-
-int epoll_create1(int flags) noexcept {
-  if (the_faults.epoll_create1.strikes()) return -1;
-  return static_cast<int>(syscall(SYS_epoll_create1, flags));
-}
-
-int epoll_ctl(int epfd, int op, int fd, epoll_event* event) noexcept {
-  if (the_faults.epoll_ctl.strikes()) return -1;
-  return static_cast<int>(syscall(SYS_epoll_ctl, epfd, op, fd, event));
-}
-
-int epoll_wait(int epfd, epoll_event* events, int most, int timeout) {
-  if (the_faults.epoll_wait.strikes()) return -1;
-  return static_cast<int>(syscall(SYS_epoll_pwait, epfd, events, most, timeout, nullptr, 0));
 }
 
 ssize_t read(int fd, void* into, size_t size) {

@@ -52,7 +52,7 @@ class fault {
 };
 
 struct faults {
-  fault eventfd, epoll_create1, epoll_ctl, epoll_wait;
+  fault eventfd;
   fault read, write;  ///< Of a descriptor that is an eventfd; nobody else's.
   fault pthread_create, pthread_atfork, pthread_key_create;
   fault operator_new;   ///< On the threads that are in a `without_memory` scope.

@@ -1,5 +1,5 @@
 // keep_test.cpp: who keeps a state, for how long, and that nothing is left of it.
-#include "child.hpp"
+#include "memory.hpp"
 
 #include <vector>
 
@@ -7,28 +7,27 @@ using namespace moored_test;
 
 TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
   in_child([] {
-    const python interpreter;
+    const counted_python interpreter;
     run("def call(): pass");
     const int before = states();
-    std::vector<long> memory;
-    constexpr unsigned rounds = has_gil ? 20 : 6;  // without one, each state is dear
+    memory_of_rounds memory;
+    constexpr unsigned rounds = 5, threads = 1000;
     for (unsigned round = 0; round < rounds; ++round) {
       on_foreign_thread([] {
-        for (int i = 0; i < 1000; ++i) {
+        for (unsigned i = 0; i < threads; ++i) {
           std::thread([] {
             const moored::attachment attached = moored::attach();
             run("call()");
           }).join();
         }
       });
-      memory.push_back(resident_kb());
+      memory.note_round();
     }
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_made, rounds * 1000);
-    EXPECT_EQ(moored::count().states_freed, rounds * 1000);
+    EXPECT_EQ(moored::count().states_made, rounds * threads);
+    EXPECT_EQ(moored::count().states_freed, rounds * threads);
     EXPECT_EQ(moored::count().states_kept, 0U);
-    if (!memory_tells) return;
-    EXPECT_LE(median_growth(memory), 32) << "KB; a thousand times 64 bytes would be 62";
+    memory.expect_no_leak_of(threads);
   });
 }
 

@@ -307,7 +307,6 @@ TEST_P(subinterpreters, many_threads_come_and_go_while_they_end) {
 TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
   in_child([] {
     const python main;
-    moored::set_closing_bound(std::chrono::seconds(30));  // also enough for a slow machine
     for (int round = 0; round < 5; ++round) {
       subinterpreter one(GetParam());
       std::atomic<bool> over{false};
@@ -356,5 +355,187 @@ TEST(own_gil, native_threads_are_inside_two_interpreters_at_once) {
   });
 }
 #endif
+
+long long id() {
+  return PyInterpreterState_GetID(PyInterpreterState_Get());
+}
+
+TEST_P(subinterpreters, a_handle_of_main_enters_main_from_within_a_visit) {
+  in_child([] {
+    const python main;
+    moored::open();
+    moored_test::run(moored_test::visits_source);
+    subinterpreter one(GetParam());
+    const auto visit_both = [&] {
+      for (int round = 1; round <= 3; ++round) {
+        const moored::attachment in_one = moored::try_attach(one.it());
+        ASSERT_TRUE(in_one);
+        const long long there = id();
+        EXPECT_NE(there, 0);
+        {
+          const moored::attachment in_main = moored::try_attach(interpreter::main());
+          ASSERT_TRUE(in_main);
+          EXPECT_EQ(id(), 0);
+          EXPECT_EQ(value_of("visit()"), round);
+          {
+            const moored::detachment detached;
+            const moored::attachment again = moored::try_attach();
+            EXPECT_EQ(id(), 0);
+          }
+          moored_test::as_another_binding([] { EXPECT_EQ(id(), 0); });
+          const moored::attachment back = moored::try_attach(one.it());
+          EXPECT_EQ(id(), there);
+        }
+        EXPECT_EQ(id(), there);
+        moored_test::as_another_binding([&] { EXPECT_EQ(id(), there); });
+      }
+    };
+    on_foreign_thread(visit_both);  // has no state of main's before
+    on_foreign_thread([&] {
+      const moored::attachment in_main = moored::try_attach();
+      visit_both();
+      EXPECT_EQ(id(), 0);
+    });
+    on_foreign_thread([&] { moored_test::as_another_binding(visit_both); });
+    EXPECT_EQ(moored::count().states_kept, 0U);
+  });
+}
+
+TEST_P(subinterpreters, a_call_enters_the_interpreter_of_its_callable) {
+  in_child([] {
+    const python main;
+    moored::open();
+    static PyMethodDef method = {"where",
+                                 [](PyObject*, PyObject*) { return PyLong_FromLongLong(id()); },
+                                 METH_NOARGS, nullptr};
+    auto in_main = moored::reference::steal(PyCFunction_New(&method, nullptr));
+    subinterpreter one(GetParam());
+    moored::reference in_one;
+    on_foreign_thread([&] {
+      long long there = 0;
+      {
+        const moored::attachment attached = moored::try_attach(one.it());
+        there = id();
+        in_one = moored::reference::steal(PyCFunction_New(&method, nullptr));
+        EXPECT_EQ(moored::call<long long>(in_main), 0);
+        EXPECT_EQ(moored::call<long long>(in_one), there);
+      }
+      EXPECT_EQ(moored::call<long long>(in_one), there);
+      EXPECT_EQ(moored::call<long long>(in_main), 0);
+    });
+    EXPECT_NE(moored::call<long long>(in_one), 0);
+    one.end();
+    EXPECT_THROW(moored::call(in_one), moored::interpreter_closed);
+  });
+}
+
+TEST_P(subinterpreters, a_reference_is_dropped_in_its_own_one_by_whatever_thread) {
+  in_child([] {
+    const python main;
+    moored::open();
+    subinterpreter one(GetParam());
+    const auto make = [&] {
+      const moored::attachment attached = moored::try_attach(one.it());
+      moored_test::run(
+          "class Counted:\n"
+          "    alive = 0\n"
+          "    def __init__(self): Counted.alive += 1\n"
+          "    def __del__(self): Counted.alive -= 1\n");
+      std::vector<moored::reference> made;
+      for (int i = 0; i < 3; ++i)
+        made.push_back(moored::reference::steal(
+            PyObject_CallNoArgs(PyDict_GetItemString(
+                PyModule_GetDict(PyImport_AddModule("__main__")), "Counted"))));
+      return made;
+    };
+    std::vector<moored::reference> made;
+    on_foreign_thread([&] { made = make(); });
+    made.pop_back();                                       // attached to main
+    std::thread([&] { made.pop_back(); }).join();          // not attached
+    while (one.ask("Counted.alive") != 1) moored_test::run("for i in range(1000): pass");
+    one.end();
+    made.pop_back();  // its interpreter has gone
+    EXPECT_EQ(moored::count().references_forgotten, 1U);
+  });
+}
+
+TEST(subinterpreter, a_thread_that_its_own_state_has_attached_is_attached) {
+  in_child([] {
+    const python main;
+    moored::open();
+    PyThreadState* const outer = PyThreadState_Get();
+    PyThreadState* const own = Py_NewInterpreter();
+    const interpreter here = interpreter::current();
+    {
+      const moored::attachment attached = moored::try_attach(here);
+      ASSERT_TRUE(attached);
+      EXPECT_EQ(PyThreadState_Get(), own);
+      const moored::attachment nested = moored::try_attach();
+      EXPECT_EQ(PyThreadState_Get(), own);
+      const moored::attachment in_main = moored::try_attach(interpreter::main());
+      ASSERT_TRUE(in_main);
+      EXPECT_EQ(id(), 0);
+    }
+    EXPECT_EQ(PyThreadState_Get(), own);
+    Py_EndInterpreter(own);
+    PyThreadState_Swap(outer);
+  });
+}
+
+// Up to 3.11 Py_NewInterpreter itself waits for the GIL that it holds when tracemalloc is on.
+#if PY_VERSION_HEX >= 0x030C0000
+TEST(subinterpreter, a_state_is_made_without_a_lock_when_tracemalloc_is_on) {
+  in_child([] {
+    Py_InitializeEx(0);
+    moored::open();
+    moored_test::run("import tracemalloc; tracemalloc.start()");
+    subinterpreter one;
+    on_foreign_thread([&] {
+      std::vector<std::thread> makers;
+      for (int maker = 0; maker < 4; ++maker) {
+        makers.emplace_back([&, maker] {
+          for (int i = 0; i < 50; ++i) {
+            std::thread([&] {
+              const moored::attachment first =
+                  maker % 2 == 0 ? moored::try_attach() : moored::attachment();
+              EXPECT_TRUE(moored::try_attach(one.it()));
+            }).join();
+          }
+        });
+      }
+      for (std::thread& each : makers) each.join();
+    });
+    moored_test::run("tracemalloc.stop()");
+    one.end();
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+  });
+}
+#endif
+
+TEST_P(subinterpreters, two_threads_that_ask_at_once_get_one_gate) {
+  in_child([] {
+    const python main;
+    moored::open();
+    PyThreadState* const outer = PyThreadState_Get();
+    PyThreadState* const own = Py_NewInterpreter();
+    static PyMethodDef method = {
+        "ask",
+        [](PyObject*, PyObject*) {
+          (void)interpreter::current();
+          moored::interpreter first = interpreter::current();
+          return PyBool_FromLong(first == interpreter::current());
+        },
+        METH_NOARGS, nullptr};
+    moored_test::give("ask", PyCFunction_New(&method, nullptr));
+    moored_test::run(
+        "import threading\n"
+        "threads = [threading.Thread(target=ask) for i in range(8)]\n"
+        "for one in threads: one.start()\n"
+        "for one in threads: one.join()\n");
+    EXPECT_EQ(moored::detail::subinterpreters::the().open_ones(), 1U);
+    Py_EndInterpreter(own);
+    PyThreadState_Swap(outer);
+  });
+}
 
 }  // namespace

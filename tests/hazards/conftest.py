@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hazard import Child
+from limits import BUILD_S
 
 import moored
 
@@ -38,5 +39,5 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Child:
             *(str(HERE / "hazard_preload.cpp"), "-o", str(folder / "hazard_preload.so"), "-ldl"),
         ],
     ):
-        subprocess.run(words, check=True, timeout=300)
+        subprocess.run(words, check=True, timeout=BUILD_S)
     return Child(folder)

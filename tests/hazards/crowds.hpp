@@ -76,7 +76,7 @@ PyObject* idle(PyObject*, PyObject* way) {
   return detached.none();
 }
 
-std::timed_mutex registry;
+std::mutex registry;
 
 /// A thread locks, then enters; this thread, with the GIL held, wants the lock.
 PyObject* lock_with_gil_held(PyObject*, PyObject*) {
@@ -136,7 +136,7 @@ PyObject* can_lock(PyObject*, PyObject*) {
   bool locked = false;
   {
     const without_gil detached;
-    locked = registry.try_lock_for(long_enough);
+    locked = comes([] { return registry.try_lock(); });
   }
   if (locked) registry.unlock();
   return PyBool_FromLong(locked);

@@ -16,8 +16,8 @@ struct obituary {
   bool alive = false;
   ~obituary() {
     if (alive) return;
-    was_ended = true;
     say("the thread is ended in PyGILState_Ensure");
+    was_ended = true;
   }
 };
 
@@ -36,8 +36,9 @@ void enter_late_from_noexcept(std::string_view way) noexcept {
   enter_late(way);
 }
 
+/// Waits for a thread that enters late, which may also be ended.
 void wait_for(std::binary_semaphore& done) {
-  if (!done.try_acquire_for(long_enough) && !was_ended)
+  if (!comes([&] { return done.try_acquire() || was_ended; }))
     say("the thread hangs in PyGILState_Ensure");
 }
 
@@ -51,6 +52,7 @@ PyObject* enter_from_noexcept(PyObject*, PyObject* way) {
     done.release();
   }).detach();
   wait_for(done);
+  while (was_ended) pause();  // it takes the process along
   return detached.none();
 }
 

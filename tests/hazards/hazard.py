@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LIMIT_SECONDS = 60
-# When a script is said to hang, where it is known to, and where it would be a surprise.
-HANG_SECONDS, SURPRISE_SECONDS = 3, 20
+from limits import HANG_S
+
+# How long a script says nothing until it is said to hang: where it is known to, and where that
+# would be a surprise. And how long it waits itself for what is known not to come.
+HANG_SECONDS, SURPRISE_SECONDS, VAIN_SECONDS = 3, HANG_S - 60, 2
 EXIT_CODE_OF_A_HANG = 77
 
 Version = tuple[int, ...]
@@ -112,8 +114,11 @@ class Child:
         words = [sys.executable]
         environment = {**os.environ, "PYTHONPATH": str(self.folder), **hazard.environment}
         if way == "stock":
-            hangs = "hangs" in (here(hazard.stock_shows) or "").split("; ")
+            shows = here(hazard.stock_shows) or ""
+            hangs = "hangs" in shows.split("; ")
             script += f"native.hang_after({HANG_SECONDS if hangs else SURPRISE_SECONDS})\n"
+            if re.search("hangs|held for ever", shows):
+                script += f"native.wait_in_vain_for({VAIN_SECONDS})\n"
             if hazard.stock_preload:
                 environment["LD_PRELOAD"] = str(self.folder / "hazard_preload.so")
         elif hazard.under_moored_run:
@@ -130,7 +135,7 @@ class Child:
             start_new_session=True,
         ) as process:
             try:
-                out, err = process.communicate(timeout=LIMIT_SECONDS)
+                out, err = process.communicate(timeout=HANG_S)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()

@@ -7,13 +7,27 @@
 
 namespace {
 
-/// Ends the process when it takes longer: somebody hangs.
+/// Ends the process, as one that hangs, when it says nothing for so long.
+///
+/// The time goes in turns that this thread is given: where the machine is busy with other things,
+/// it goes more slowly, as all else does.
 PyObject* hang_after(PyObject*, PyObject* seconds) {
-  const std::chrono::seconds limit(PyLong_AsLong(seconds));
-  std::thread([limit] {
-    std::this_thread::sleep_for(limit);
+  std::thread([limit = turns_of(seconds)] {
+    int seen = said;
+    for (long left = limit; left > 0; --left) {
+      std::this_thread::sleep_for(turn);
+      if (const int now = said; now != seen) {
+        seen = now;
+        left = limit;
+      }
+    }
     _exit(exit_code_of_a_hang);
   }).detach();
+  Py_RETURN_NONE;
+}
+
+PyObject* wait_in_vain_for(PyObject*, PyObject* seconds) {
+  vain_turns = turns_of(seconds);
   Py_RETURN_NONE;
 }
 
@@ -68,6 +82,7 @@ PyMethodDef methods[] = {
     {"say", say_in_python, METH_O, nullptr},
     {"state_id", state_id, METH_NOARGS, nullptr},
     {"use_state_made_elsewhere", use_state_made_elsewhere, METH_O, nullptr},
+    {"wait_in_vain_for", wait_in_vain_for, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hazards import HAZARDS
+from limits import HANG_S
 
 CHECKOUT = Path(__file__).parents[2]
 RECORD = {
@@ -27,7 +28,7 @@ def safety(*words: str | Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, CHECKOUT / "tools" / "safety.py", "--check", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
 
 

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <semaphore>
 #include <string>
@@ -23,14 +24,32 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long somebody is waited for of whom nothing is expected any more.
-constexpr auto long_enough = 2s;
 constexpr int exit_code_of_a_hang = 77;
+std::atomic<int> said{0};  // lines
+
+// What may wait in vain counts the turns that it is given, of so long each.
+constexpr auto turn = 10ms;
+long vain_turns = 160s / turn;
+
+long turns_of(PyObject* seconds) {
+  return std::chrono::seconds(PyLong_AsLong(seconds)) / turn;
+}
+
+/// Looks until `done`, or until it has looked in vain for long enough.
+template <class Done>
+bool comes(Done done) {
+  for (long left = vain_turns; left > 0; --left) {
+    if (done()) return true;
+    std::this_thread::sleep_for(turn);
+  }
+  return false;
+}
 
 /// Unbuffered, because the process may be about to crash.
 void say(std::string line) {
   line += '\n';
   if (write(STDOUT_FILENO, line.data(), line.size()) < 0) _exit(1);
+  ++said;
 }
 
 bool is_stock(PyObject* way) {

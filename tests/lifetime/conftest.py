@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S, HANG_S
 
 import moored
-
-LIMIT_SECONDS = 60
 
 
 @dataclass
@@ -41,7 +40,7 @@ def extension_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *(str(source), "-o", str(folder / "native_threads.so")),
         ],
         check=True,
-        timeout=300,
+        timeout=BUILD_S,
     )
     return folder
 
@@ -56,7 +55,7 @@ def end_of(extension_folder: Path) -> Callable[[str], Ending]:
             env=os.environ | {"PYTHONPATH": str(extension_folder)},
             capture_output=True,
             text=True,
-            timeout=LIMIT_SECONDS,
+            timeout=HANG_S,
         )
         return Ending(done.returncode, done.stdout, done.stderr)
 

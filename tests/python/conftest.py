@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S, HANG_S
 
 HERE = Path(__file__).parent
-LIMIT_S = 60
 
 Script = Callable[..., str]
 
@@ -31,7 +31,7 @@ def foreign_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *("-Wall", "-Wextra", "-Werror", str(HERE / "foreign_threads.c"), "-o", str(library)),
         ],
         check=True,
-        timeout=LIMIT_S,
+        timeout=BUILD_S,
     )
     return library
 
@@ -48,7 +48,7 @@ def run_script(foreign_threads: Path) -> Script:
             | variables,
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=HANG_S,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         return done.stdout

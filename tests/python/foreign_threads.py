@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from itertools import pairwise
 
 import moored
 
@@ -57,10 +58,49 @@ def until_nothing_is_kept() -> None:
     until(lambda: moored.stats()["states_kept"] == 0)
 
 
-def resident_kb() -> int:
-    """Return how much of this process is in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+class _MallInfo(ctypes.Structure):
+    """struct mallinfo2 of glibc."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def heap_bytes() -> int:
+    """Return how much of malloc's memory is in use; with PYTHONMALLOC=malloc that is Python's too.
+
+    What is resident instead also depends on which thread came late, and on the kernel.
+    """
+    gc.collect()
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = _MallInfo
+    now = ask()
+    return int(now.uordblks + now.hblkhd)
+
+
+def until_main_is_alone() -> None:
+    """Wait until all other threads are gone, and so is all that was theirs.
+
+    Python counts one as joined a little earlier.
+    """
+    until(lambda: len(os.listdir("/proc/self/task")) == 1)
+
+
+def least_growth(step: Callable[[], object], rounds: int = 5) -> int:
+    """Return by how many bytes each round of the same has grown the heap, at least.
+
+    A leak grows in all rounds; what is freed late grows memory in one, and shrinks it in the next.
+    In the first round, which does not count, much is made once and for all.
+    """
+    seen = []
+    for _ in range(1 + rounds):
+        step()
+        seen.append(heap_bytes())
+    return min(after - before for before, after in pairwise(seen[1:]))
 
 
 HAS_CHUNKS = sys.version_info >= (3, 11)

@@ -8,10 +8,10 @@ import sys
 import threading
 from typing import Any
 
+from limits import HANG_S
+
 from moored.lab import paths
 from moored.lab.loops import impossible
-
-LIMIT_S = 60.0
 
 ALL_MODES = [
     "null",
@@ -46,7 +46,7 @@ class Child:
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=pipe, stdout=pipe, stderr=pipe, text=True
         )
-        self._limit = threading.Timer(LIMIT_S, self.process.kill)
+        self._limit = threading.Timer(HANG_S, self.process.kill)
         self._limit.start()
 
     def __enter__(self) -> Any:
@@ -68,7 +68,7 @@ class Child:
         self.process.send_signal(which)
 
     def exit_code(self) -> int:
-        return self.process.wait(LIMIT_S)
+        return self.process.wait(HANG_S)
 
 
 class Server(Child):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from limits import HANG_S
 
 from moored.bench import attach
 from moored.lab.rounds import Samples
@@ -17,7 +18,7 @@ def _bench_attach(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "moored", "bench", "attach", *words],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import BUILD_S, HANG_S
 
 from moored.bench import delivery_verdict
 from moored.bench.delivery import OPEN, SATURATION, WAYS
@@ -17,7 +18,7 @@ from moored.bench.delivery import OPEN, SATURATION, WAYS
 Row = dict[str, Any]
 
 
-def _bench(*words: str | Path, limit: float = 300) -> Any:
+def _bench(*words: str | Path, limit: float = HANG_S) -> Any:
     return subprocess.run(
         [sys.executable, "-m", "moored", "bench", "delivery", *map(str, words)],
         capture_output=True,
@@ -32,7 +33,7 @@ def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
     cache = Path(__file__).resolve().parents[2] / "build" / "bench"
     path = tmp_path / "delivery.json"
     short = ("--rounds", "1", "--seconds", "0.1", "--cache", cache, "--json", path)
-    done = _bench(*short, limit=900)
+    done = _bench(*short, limit=BUILD_S)
     assert done.returncode == 0, done.stderr
     rows: list[Row] = json.loads(path.read_text())["rows"]
     for load in (SATURATION, OPEN):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from limits import HANG_S
 
 from moored.bench import state
 
@@ -16,7 +17,7 @@ def _bench_state(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "moored", "bench", "state", *words],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -16,7 +16,8 @@ import pytest
 
 pytest.importorskip("moored._lab", reason="the lab was not built into this installation")
 
-from lab_processes import LIMIT_S, MODES, Child, Server, accounted
+from lab_processes import MODES, Child, Server, accounted
+from limits import HANG_S
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +29,7 @@ QUEUED_MODES = [
 
 @contextmanager
 def talking_to(server: Server) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), LIMIT_S) as client:
+    with socket.create_connection(("127.0.0.1", server.port), HANG_S) as client:
         yield client
 
 
@@ -70,24 +71,52 @@ def closed(client: socket.socket) -> bool:
     return client.recv(1) == b""
 
 
+class Wrk:
+    """wrk at a server, until end() or until the `with` ends."""
+
+    def __init__(self, server: Server) -> None:
+        wrk = shutil.which("wrk")
+        if wrk is None:
+            pytest.skip("wrk is not installed (apt install wrk)")
+        # It takes an answer that comes after its own time limit, 2 s, for an error.
+        limits = [f"--timeout={HANG_S}s", f"-d{HANG_S}s"]
+        command = [wrk, "-t1", "-c8", *limits, f"http://127.0.0.1:{server.port}/hello"]
+        self.server = server
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Wrk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def goes_on_until(self, what: str, count: int) -> None:
+        """Wait until the server has counted so many."""
+        while self.server.ask(do="counters")["counters"][what] < count:
+            assert self.process.poll() is None
+
+    def end(self) -> int:
+        """Have it end well; return how many answers it got."""
+        self.process.send_signal(signal.SIGINT)
+        output, _ = self.process.communicate(timeout=HANG_S)
+        assert self.process.returncode == 0, output
+        assert "Socket errors" not in output
+        assert "Non-2xx" not in output
+        found = re.search(r"(\d+) requests in", output)
+        assert found is not None, output
+        return int(found[1])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_wrk_counts_no_error(mode: str) -> None:
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        pytest.skip("wrk is not installed (apt install wrk)")
     with Server(mode, "--http", "--threads", 2) as server:
-        url = f"http://127.0.0.1:{server.port}/hello"
-        command = [wrk, "-t1", "-c8", "-d1s", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        with Wrk(server) as client:
+            client.goes_on_until("delivered", 500)
+            answered = client.end()
         counters = server.stop()["counters"]
-    assert done.returncode == 0, done.stderr
-    assert "Socket errors" not in done.stdout
-    assert "Non-2xx" not in done.stdout
-    found = re.search(r"(\d+) requests in", done.stdout)
-    assert found is not None
-    requests = int(found[1])
-    assert requests > 0
-    assert accounted(counters) == counters["delivered"] >= requests
+    assert answered > 0
+    assert accounted(counters) == counters["delivered"] >= answered
 
 
 @pytest.mark.parametrize("mode", ["kept", *QUEUED_MODES])
@@ -221,26 +250,14 @@ def test_a_full_queue_answers_503_and_counts() -> None:
 
 
 def test_switching_modes_under_wrk_costs_no_request() -> None:
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        pytest.skip("wrk is not installed (apt install wrk)")
     with Server("null", "--http", "--threads", 2) as server:
-        url = f"http://127.0.0.1:{server.port}/"
-        command = [wrk, "-t1", "-c8", "-d2s", url]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        with Wrk(server) as client:
             for mode in MODES:
                 switched = server.ask(do="mode", mode=mode)
-                target = switched["counters"]["received"] + 50
-                while (
-                    client.poll() is None
-                    and server.ask(do="counters")["counters"]["received"] < target
-                ):
-                    pass
-            output, _ = client.communicate(timeout=LIMIT_S)
+                client.goes_on_until("received", switched["counters"]["received"] + 50)
+            answered = client.end()
         counters = server.stop()["counters"]
-    assert "Socket errors" not in output
-    assert "Non-2xx" not in output
-    assert accounted(counters) == counters["delivered"]
+    assert accounted(counters) == counters["delivered"] >= answered
 
 
 def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:
@@ -250,7 +267,7 @@ def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:
         talk = child.process.stderr.readline()
         found = re.search(r"127\.0\.0\.1:(\d+), mode wake", talk)
         assert found is not None, talk
-        client = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=LIMIT_S)
+        client = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=HANG_S)
         for n in range(10):
             client.request("GET", f"/{n}")
             assert client.getresponse().read() == b"GET /%d\n" % n
@@ -271,7 +288,7 @@ def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:
 )
 def test_lab_serve_refuses_bad_options(options: list[str], code: int, word: str) -> None:
     command = [sys.executable, "-m", "moored", "lab", "serve", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == code
     assert word in done.stderr
 
@@ -280,6 +297,6 @@ def test_lab_serve_on_a_taken_port_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "moored", "lab", "serve", "--http", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 1
     assert f"port {port} is taken" in done.stderr

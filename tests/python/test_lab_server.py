@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("moored._lab", reason="the lab was not built into this installation")
 
-from lab_processes import LIMIT_S, MODES, Sender, Server, accounted
+from lab_processes import MODES, Sender, Server, accounted
+from limits import HANG_S
 
 from moored.lab import paths
 from moored.lab.loops import impossible
@@ -22,18 +23,18 @@ pytestmark = pytest.mark.lab
 def run_server(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "moored.lab.server", *options]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, timeout=HANG_S, stdin=subprocess.DEVNULL
     )
 
 
 def run_sender(*options: object) -> subprocess.CompletedProcess[str]:
     command = [str(paths.load_sender()), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
 
 
 def run_program(text: str) -> tuple[int, str, str]:
     command = [sys.executable, "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -66,7 +67,7 @@ def test_switching_through_all_modes_under_load_loses_nothing(threads: int) -> N
     phases = 0
     with (
         Server("null", "--threads", threads) as server,
-        Sender(server.port, 5000, LIMIT_S) as sender,
+        Sender(server.port, 5000, HANG_S) as sender,
     ):
         for mode in [*MODES, *reversed(MODES)]:
             switched = server.ask(do="mode", mode=mode)
@@ -111,7 +112,7 @@ def test_a_small_queue_loses_and_counts(mode: str) -> None:
 def test_a_server_that_cannot_keep_up_still_answers(mode: str) -> None:
     with (
         Server("null", "--queue", 1000, "--handler-us", 200) as server,
-        Sender(server.port, 20_000, LIMIT_S),
+        Sender(server.port, 20_000, HANG_S),
     ):
         for _ in range(2):
             assert server.ask(do="mode", mode=mode)["mode"] == mode
@@ -180,7 +181,7 @@ def test_the_end_of_stdin_stops_the_server(mode: str) -> None:
 def test_a_signal_stops_the_server_even_with_a_client_connected(mode: str, which: int) -> None:
     with (
         Server(mode) as server,
-        socket.create_connection(("127.0.0.1", server.port), LIMIT_S) as client,
+        socket.create_connection(("127.0.0.1", server.port), HANG_S) as client,
     ):
         client.sendall(bytes(64))
         while server.ask(do="counters")["counters"]["received"] < 1:
@@ -316,7 +317,7 @@ def test_the_same_seed_plans_the_same_arrivals() -> None:
 
 def test_a_sender_that_is_stopped_early_still_tells_its_sum() -> None:
     with Server("kept") as server:
-        with Sender(server.port, 1000, LIMIT_S) as sender:
+        with Sender(server.port, 1000, HANG_S) as sender:
             sender.signal(signal.SIGTERM)
             sent = sender.done()
         assert accounted(server.stop()["counters"]) == sent

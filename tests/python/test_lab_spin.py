@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from limits import HANG_S
 
 from moored.lab import spin
 from moored.lab.options import BadOption, Options
 from moored.lab.process import LabMissing
-
-LIMIT_S = 60
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def spinning():
             env=env,
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=HANG_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -184,14 +183,14 @@ with condition:
 tasks, answers = queue.Queue(), queue.Queue()
 
 def echo():
-    while (task := tasks.get(timeout=30)) is not None:
+    while (task := tasks.get(timeout=200)) is not None:
         answers.put(task)
 
 echoing = threading.Thread(target=echo)
 echoing.start()
 for number in range(200):
     tasks.put(number)
-    assert answers.get(timeout=30) == number
+    assert answers.get(timeout=200) == number
 tasks.put(None)
 echoing.join()
 over.set()
@@ -218,7 +217,7 @@ def _lab_spin(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=HANG_S,
         check=False,
     )
 

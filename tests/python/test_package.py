@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+from limits import HANG_S
 
 import moored
 
@@ -47,6 +52,75 @@ def test_import_needs_nothing_outside_the_standard_library() -> None:
         "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("set_kept_limit(-1)", "ValueError: the limit is a number of states, or 0 for any number"),
+        (
+            "set_kept_limit(-(2**70))",
+            "ValueError: the limit is a number of states, or 0 for any number",
+        ),
+        ("set_kept_limit('2')", "TypeError: 'str' object cannot be interpreted as an integer"),
+        ("set_kept_limit(2.5)", "TypeError: 'float' object cannot be interpreted as an integer"),
+        ("set_closing_bound(-1)", "ValueError: the bound is a number of seconds from 0 to 86400"),
+        (
+            "set_closing_bound(float('nan'))",
+            "ValueError: the bound is a number of seconds from 0 to 86400",
+        ),
+        ("set_closing_bound('1')", "TypeError: must be real number, not str"),
+    ],
+)
+def test_what_is_no_limit_or_bound_is_refused_in_plain_words(call: str, said: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as refused:
+        eval(f"moored.{call}")
+    assert f"{refused.type.__name__}: {refused.value}" == said
+
+
+def test_any_number_is_a_limit() -> None:
+    moored.set_kept_limit(2**70)
+    moored.set_kept_limit(states=0)
+
+
+def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) -> None:
+    """As scikit-build-core makes it: the sources in one folder, what was built in another."""
+    package = Path(moored.__file__).parent
+    shutil.copytree(package, tmp_path / "moored", ignore=shutil.ignore_patterns("lib", "bin"))
+    for folder in ("include", "share"):
+        shutil.move(tmp_path / "moored" / folder, tmp_path / "built" / folder)
+    (tmp_path / "moored" / "bin").mkdir()  # an empty one of the same name
+    script = (
+        f"import moored; moored.__path__.append({str(tmp_path / 'built')!r});"
+        "print(moored.get_include(), moored.get_cmake_dir(), moored.get_c_source())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=True,
+        cwd=tmp_path,
+    )
+    paths = [Path(path) for path in done.stdout.split()]
+    assert all(path.exists() and path.is_relative_to(tmp_path / "built") for path in paths)
+    assert len(paths) == 3
+
+
+def documents() -> list[Path]:
+    checkout = Path(__file__).resolve().parents[2]
+    patterns = ("*.md", "docs/**/*.md", "python/**/*.py", "src/**/*.[ch]pp", "examples/**/*.py")
+    return [path for pattern in patterns for path in checkout.glob(pattern)]
+
+
+def test_nothing_is_installed_by_a_name_that_no_index_has() -> None:
+    by_name = re.compile(r"pip3? install\s+(-\S+\s+)*['\"]?moored\b")
+    assert [path for path in documents() if by_name.search(path.read_text("utf-8"))] == []
+
+
+def test_documents_agree_about_builds_without_a_gil() -> None:
+    refused = re.compile(r"(GIL-free|without a GIL|free-threaded)[^.|]*[.|]?[^.|]*not supported")
+    assert [path for path in documents() if refused.search(path.read_text("utf-8"))] == []

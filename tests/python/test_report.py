@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from moored.report import chart, wakeup_chart
-from moored.report.document import CannotWrite, describe, write_json
-from moored.report.table import Column, plain, show
+from moored.report.document import describe, write_json
+from moored.report.place import CannotWrite, check_writable
+from moored.report.table import Column, Grid, in_parts, show
 
 
 class Terminal(io.StringIO):
@@ -51,6 +54,67 @@ def test_json_into_a_pipe_is_written_to_it(tmp_path: Path) -> None:
     os.close(reading)
 
 
+def test_a_link_stays_a_link_and_its_file_is_written_whole(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    real = tmp_path / "data" / "real.json"
+    link = tmp_path / "link.json"
+    link.symlink_to("data/real.json")
+    for number in (1, 2):  # at first it leads nowhere
+        write_json({"rows": [number]}, link)
+        assert link.is_symlink()
+        assert json.loads(real.read_text()) == {"rows": [number]}
+    assert [each.name for each in real.parent.iterdir()] == ["real.json"]
+
+
+def test_a_file_with_two_names_keeps_both(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    first.write_text("what was there before, and longer than what comes")
+    second.hardlink_to(first)
+    write_json({"rows": []}, second)
+    assert json.loads(first.read_text()) == {"rows": []}
+
+
+def test_links_that_lead_nowhere_are_one_clear_line(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(CannotWrite, match="it is a link that leads to itself"):
+        write_json({}, circle)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "none" / "result.json")
+    with pytest.raises(CannotWrite, match=f"there is no directory {tmp_path}/none; make it first"):
+        write_json({}, link)
+    assert circle.is_symlink()
+    assert link.is_symlink()
+
+
+def own_links(folder: Path, number: int) -> list[Path]:
+    """Return every way in which a command line may name a descriptor of the process itself."""
+    near, far = folder / f"near{number}", folder / f"far{number}"
+    near.symlink_to(f"/proc/self/fd/{number}")
+    far.symlink_to(near.name)
+    return [near, far, Path(f"/dev/fd/{number}"), Path(f"/proc/thread-self/fd/{number}")]
+
+
+def test_a_descriptor_is_written_to_where_it_stands(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        file.write("a line before\n")
+        file.flush()
+        for path in own_links(tmp_path, file.fileno()):
+            check_writable(path)
+            write_json({"rows": []}, path)
+    assert log.read_text() == "a line before\n" + 4 * '{\n  "rows": []\n}\n'
+
+
+def test_a_descriptor_that_cannot_be_written_to_is_said_before(tmp_path: Path) -> None:
+    reading = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(CannotWrite, match="it is open for reading"):
+        check_writable(Path(f"/dev/fd/{reading}"))
+    os.close(reading)
+    with pytest.raises(CannotWrite, match="Bad file descriptor"):
+        check_writable(Path(f"/proc/self/fd/{reading}"))
+
+
 def test_json_keeps_the_old_file_when_the_new_one_cannot_be_made(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("old")
@@ -66,10 +130,8 @@ def test_missing_directory_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_table_aligns_words_left_and_numbers_right() -> None:
-    text = plain(["mode", "n"], [["kept", "1"], ["temporary", "1,000"]], [False, True], "Title")
-    assert text.splitlines() == [
-        "Title",
-        "",
+    grid = Grid(["mode", "n"], [["kept", "1"], ["temporary", "1,000"]], [False, True])
+    assert grid.plain().splitlines() == [
         "mode           n",
         "---------  -----",
         "kept           1",
@@ -95,23 +157,83 @@ def test_cells(column: Column, row: dict[str, object], cell: str) -> None:
     assert column.cell(row) == cell
 
 
-def test_table_without_a_terminal_is_plain() -> None:
+def test_table_without_a_terminal_is_plain_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "5")
     stream = io.StringIO()
-    show([Column("mode", "mode"), Column("n", "n")], [{"mode": "kept", "n": 3}], stream=stream)
-    assert stream.getvalue() == "mode  n\n----  -\nkept  3\n"
+    columns = [Column("mode", "mode"), Column("n", "n")]
+    show(columns, [{"mode": "kept", "n": 3}], "Title", stream=stream)
+    assert stream.getvalue() == "Title\n\nmode  n\n----  -\nkept  3\n"
 
 
-def test_table_on_a_terminal_loses_no_cell_however_narrow(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture(params=["with rich", "without rich"])
+def with_or_without_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "with rich":
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+
+
+@pytest.mark.usefixtures("with_or_without_rich")
+@pytest.mark.parametrize("width", [20, 40, 79, 80, 90, 100, 110, 120, 160, 400])
+def test_table_on_a_terminal_loses_no_figure_however_narrow(
+    monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    columns = [Column(f"key{at}", f"a long heading {at}") for at in range(8)]
-    row = {f"key{at}": f"cell number {at}" for at in range(8)}
-    for width in ("40", "400"):
-        monkeypatch.setenv("COLUMNS", width)
-        stream = Terminal()
-        show(columns, [row], stream=stream)
-        for at in range(8):
-            assert f"cell number {at}" in stream.getvalue()
+    columns = [
+        Column("what", "what", names=True),
+        Column("way", "way", names=True),
+        *(Column(f"key{at}", f"heading {at}", 1, spread=at % 3 == 0) for at in range(12)),
+        Column("note", "note"),
+    ]
+    rows = [
+        {
+            **{f"key{at}": 1_234_567.8 * (row + at + 1) for at in range(12)},
+            **{f"key{at}_min": 1.0 for at in range(12)},
+            **{f"key{at}_max": 1_000_001.0 for at in range(12)},
+            "what": f"thing number {row}",
+            "way": "install()",
+            "note": "[Errno 28] a sentence that says why, and is longer than most terminals are",
+        }
+        for row in range(3)
+    ]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "40")
+    stream = Terminal()
+    show(columns, rows, "A title with its figures: 20 rounds, 1,000 threads", stream=stream)
+    said = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue())
+    for column in columns:
+        assert column.heading in said
+        for row in rows:
+            assert column.cell(row) in said
+    assert "20 rounds, 1,000 threads" in said
+    assert "…" not in said
+    figures = [line for line in said.splitlines() if "Errno" not in line and "---" not in line]
+    # With two names and one figure a line may be too long for a terminal, never with more.
+    assert all(len(line) <= width or width < 60 for line in figures)
+
+
+def test_a_table_in_parts_repeats_what_names_its_rows() -> None:
+    grid = Grid(["what", "a", "way", "b", "c"], [["x", "1", "y", "2", "3"]], [False] * 5)
+    parts = in_parts(grid, [0, 2], lambda part: len(part.headings) <= 3)
+    assert [part.headings for part in parts] == [
+        ["what", "a", "way"],
+        ["what", "way", "b"],
+        ["what", "way", "c"],
+    ]
+    assert [part.cells for part in parts] == [
+        [["x", "1", "y"]],
+        [["x", "y", "2"]],
+        [["x", "y", "3"]],
+    ]
+    assert len(in_parts(grid, [0, 2], lambda part: True)) == 1
+
+
+def test_a_stream_that_knows_only_ascii_gets_the_spread_all_the_same() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    row = {"mode": "kept", "cpu": 5, "cpu_min": 4, "cpu_max": 7}
+    show([Column("mode", "mode"), Column("cpu", "cpu", 1, spread=True)], [row], stream=stream)
+    stream.flush()
+    assert b"5.0 +-1.5" in raw.getvalue()
 
 
 # Pictures

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limits import BUILD_S, HANG_S
+
 HERE = Path(__file__).parent
-LIMIT_SECONDS = 60
 LAUNCHER = Path(sys.executable).with_name("moored")
 
 PREAMBLE = """
@@ -65,7 +66,7 @@ def compile_c(source: Path, target: Path, *flags: str, compiler: str = "cc") -> 
     subprocess.run(
         [compiler, "-O2", "-pthread", "-Wall", "-Wextra", str(source), *flags, "-o", str(target)],
         check=True,
-        timeout=LIMIT_SECONDS,
+        timeout=BUILD_S,
     )
     return target
 
@@ -77,7 +78,7 @@ def finish(words: list[str | Path], environment: dict[str, str], stdin: str = ""
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=LIMIT_SECONDS,
+        timeout=HANG_S,
     )
     return Ending(done.returncode, done.stdout, done.stderr)
 

@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S
 from programs import HERE, compile_c, include_flags
 
 SCRIPT = """
@@ -119,7 +120,7 @@ def call_many(callback, long times):
         pthread_join(thread, NULL)
 """)
     words = [sys.executable, "-m", "cython", "-3", source]
-    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    subprocess.run(words, check=True, capture_output=True, timeout=BUILD_S)
     target = tmp_path / f"native_extension{SUFFIX}"
     compile_c(source.with_suffix(".c"), target, *AS_SHARED, "-w")
     keeps(moored_run, tmp_path)
@@ -176,7 +177,7 @@ def test_rust(kept, tmp_path):
         ["rustc", "-O", "--crate-type=cdylib", source, "-o", library],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=BUILD_S,
     )
     ending = kept(f"""
         ctypes.CDLL({str(library)!r}).call_many(b"import __main__; __main__.visit()", 3)

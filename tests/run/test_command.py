@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 from programs import LAUNCHER, compile_c
 
 import moored
 
+PYTHON_NAME = Path(sysconfig.get_path("stdlib")).name
 SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnoptions)"
 
 
@@ -28,7 +31,7 @@ SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnopt
 )
 def test_python_gets_the_words_as_they_are(moored_run, environment, words):
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     ending = moored_run(*words)
     assert (ending.code, ending.out, ending.err) == (0, direct.stdout, direct.stderr)
@@ -39,7 +42,7 @@ def test_a_script_runs_as_with_python(moored_run, environment, tmp_path):
     script.write_text(f"{SHOW}\nprint(sys.prefix, __file__, __name__)\n")
     words = [script, "--json", "x", "-c"]
     direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert moored_run(*words).out == direct.stdout
     assert moored_run("--", *words).out == direct.stdout
@@ -53,7 +56,7 @@ def test_python_dash_m_moored_is_the_same_command(environment, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "['--fresh'] True\n", "")
 
@@ -66,7 +69,7 @@ def test_help_is_explained_by_either(environment):
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         ).stdout
         for words in ([LAUNCHER], [sys.executable, "-m", "moored"])
         for before in ([], ["--stats"])
@@ -83,7 +86,7 @@ def test_other_commands_do_not_import_from_where_one_stands(environment, tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -186,7 +189,7 @@ def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
 @pytest.mark.skipif(not shutil.which("setcap"), reason="no setcap here")
 def test_a_program_with_capabilities_is_refused(moored_run, source, tmp_path):
     program = compile_c(source, tmp_path / "capable")
-    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=60)
+    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=HANG_S)
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "has file capabilities" in ending.err
@@ -230,20 +233,116 @@ def test_an_old_glibc_is_refused_but_the_cache_works(moored_run, tmp_path):
     assert moored_run("--cache-only", "-c", "pass", LD_PRELOAD=str(old)).code == 0
 
 
-def launcher_alone(launcher: Path, *words: str, path: str) -> tuple[int, str]:
+def launcher_alone(launcher: Path, *words: str, path: str = "") -> tuple[int, str]:
     done = subprocess.run(
-        [launcher, *words], env={"PATH": path}, capture_output=True, text=True, timeout=60
+        [launcher, *words],
+        env={"PATH": path or os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
     )
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_launcher_that_was_moved_asks_the_path(tmp_path):
-    moved = Path(shutil.copy(LAUNCHER, tmp_path))
-    folder = str(LAUNCHER.parent)
-    assert launcher_alone(moved, "run", "-c", "print(5)", path=folder) == (0, "5\n")
-    code, said = launcher_alone(moved, "run", "-c", "print(5)", path=str(tmp_path))
+WORDS = (["run", "-c", "print(5)"], ["--version"], ["lab", "--help"])
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_launcher_that_was_copied_runs_no_python(tmp_path, words):
+    """Neither this one, which the PATH names, nor one beside it that has no moored."""
+    copied = Path(shutil.copy(LAUNCHER, tmp_path))
+    (tmp_path / PYTHON_NAME).symlink_to(sys.executable)
+    for path in (str(LAUNCHER.parent), str(tmp_path)):
+        code, said = launcher_alone(copied, *words, path=path)
+        assert code == 3
+        assert said == (
+            "moored: this launcher cannot tell which Python it belongs to, for it is not where pip "
+            "put it; start it there, or say: python -m moored\n"
+        )
+
+
+def script_of(python: Path | str, by: str = "first line") -> str:
+    """What installers write for a console script."""
+    if by == "first line":
+        return f"#!{python}\nimport sys\n"
+    quote = {"shell": "", "shell, quoted": '"', "shell, quoted by uv": "'"}[by]
+    return f"#!/bin/sh\n'''exec' {quote}{python}{quote} \"$0\" \"$@\"\n' '''\nimport sys\n"
+
+
+@pytest.mark.parametrize("by", ["first line", "shell", "shell, quoted", "shell, quoted by uv"])
+def test_a_launcher_knows_its_python_by_the_script_beside_it(tmp_path, by):
+    """As after pip install --user: neither the Python nor its prefix is near."""
+    copied = Path(shutil.copy(LAUNCHER, tmp_path))
+    (tmp_path / "moored-python").write_text(script_of(sys.executable, by))
+    show = "import sys, os; print(sys.executable, 'MOORED_RUN' in os.environ)"
+    code, said = launcher_alone(copied, "run", "-c", show, path="/nowhere")
+    assert (code, said) == (0, f"{sys.executable} True\n")
+    assert launcher_alone(copied, "--version") == (0, f"moored {moored.__version__}\n")
+
+
+def test_the_script_beside_the_launcher_is_the_same_command():
+    script = LAUNCHER.with_name("moored-python")
+    assert launcher_alone(script, "--version") == (0, f"moored {moored.__version__}\n")
+    assert launcher_alone(script, "run", "-c", "print(5)") == (0, "5\n")
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path) -> Path:
+    """A folder laid out as ~/.local, with the launcher and the package, and no Python."""
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy(LAUNCHER, home / "bin")
+    packages = home / "lib" / PYTHON_NAME / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "moored").symlink_to(Path(moored.__file__).parent)
+    return home
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_python_that_cannot_be_executed_is_one_line(user_folder, tmp_path, words):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho ran\n")
+    python.chmod(0o644)
+    script = user_folder / "bin" / "moored-python"
+    for path, why in ((python, "Permission denied"), (tmp_path / "gone", "No such file")):
+        script.write_text(script_of(path))
+        code, said = launcher_alone(user_folder / "bin" / "moored", *words)
+        assert code == 3
+        assert said.startswith(f"moored: cannot run {path}, which moored was installed with: {why}")
+        assert said.count("\n") == 1
+
+
+def test_an_environments_python_that_cannot_be_executed_is_one_line(user_folder):
+    """Its own Python is a link into a folder that this user may not enter, or that is gone."""
+    (user_folder / "pyvenv.cfg").write_text("")
+    python = user_folder / "bin" / PYTHON_NAME
+    python.symlink_to("/no/such/folder/python3")
+    code, said = launcher_alone(user_folder / "bin" / "moored", "run", "-c", "print(5)")
     assert code == 3
-    assert said.startswith("moored: cannot find python3.")
+    assert said.startswith(f"moored: cannot run {python}, which moored was installed with: No such")
+
+
+def test_an_environment_has_its_own_python(user_folder):
+    (user_folder / "pyvenv.cfg").write_text("")
+    (user_folder / "bin" / PYTHON_NAME).symlink_to(sys.executable)
+    (user_folder / "bin" / "moored-python").write_text(script_of("/no/such/python"))
+    code, said = launcher_alone(user_folder / "bin" / "moored", "run", "-c", "print(5)")
+    assert (code, said) == (0, "5\n")
+
+
+def test_a_python_that_has_lost_moored_is_one_line(user_folder, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=HANG_S
+    )
+    python = bare / "bin" / "python"
+    (user_folder / "bin" / "moored-python").write_text(script_of(python))
+    code, said = launcher_alone(user_folder / "bin" / "moored", "lab", "--help")
+    assert (code, said) == (
+        3,
+        f"moored: {python} cannot import moored: No module named 'moored'; "
+        "install moored again with the Python that you use\n",
+    )
 
 
 def test_a_package_that_is_not_whole_or_not_speakable(tmp_path):
@@ -273,7 +372,7 @@ def test_the_libraries_show_and_want_nothing_else():
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=HANG_S,
         )
         pairs = [line.split()[-2:] for line in done.stdout.splitlines()]
         return [(kind, name) for kind, name in pairs]
@@ -281,9 +380,11 @@ def test_the_libraries_show_and_want_nothing_else():
     shown = [name for _, name in symbols("libmoored_keep.so", "--defined-only")]
     caches = [name for name in shown if "the_chunk_cache" in name]
     assert len(caches) == 1
-    assert all(
-        name.startswith(("moored_hook_Py", "moored_real_Py")) for name in {*shown} - {*caches}
-    )
+    ours = {name for name in shown if name.startswith(("moored_hook_Py", "moored_real_Py"))}
+    starts = {"execl", "execle", "execlp", "execv", "execve", "execvp", "execvpe", "fexecve"}
+    starts |= {"posix_spawn", "posix_spawnp", "chroot"}
+    descriptors = {"close", "dup2", "dup3", "freopen", "freopen64"}
+    assert {*shown} - {*caches} - ours == starts | descriptors | {"moored_run_table"}
     wanted = symbols("libmoored_keep.so", "--undefined-only")
     assert {kind for kind, name in wanted if name.startswith(("Py", "_Py"))} == {"w"}
     assert symbols("libmoored_audit.so", "--undefined-only") == []

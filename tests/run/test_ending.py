@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+from limits import HANG_S
 from programs import LAUNCHER
 
 HAMMER = """
@@ -92,7 +93,7 @@ def test_it_has_the_process_number_that_was_started(environment):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=HANG_S)
     assert int(out) == process.pid
 
 

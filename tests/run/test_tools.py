@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import BUILD_S, HANG_S
 from programs import LAUNCHER
 
 MODULE = ["-m", "three_visits"]
@@ -30,7 +31,7 @@ def output(words: list[str | Path], environment: dict[str, str]) -> str:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=240,
+        timeout=BUILD_S,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -83,7 +84,7 @@ def test_py_spy_looks_into_it(environment):
                 [looker, "dump", "--pid", str(process.pid)],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=HANG_S,
             )
         finally:
             os.kill(process.pid, signal.SIGKILL)

@@ -6,72 +6,25 @@ scripts/witness.py, and what moored did is in its --json.
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
-import subprocess
 import sys
-import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
+import both_ways
 import pytest
+from both_ways import SCRIPTS, Ran, need
 
-SCRIPTS = Path(__file__).with_name("scripts")
-LAUNCHER = Path(sysconfig.get_path("scripts")) / "moored"
-LIMIT_SECONDS = 100
 # Where Debian puts what apt installs for Python; python3-gi is nowhere else.
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 
-@dataclass
-class Ran:
-    """How a program ended, and what was seen."""
-
-    code: int
-    out: str
-    saw: dict[str, int]
-    did: dict[str, int]
-
-
-def run(command: list[str | Path], script: str, folder: Path) -> Ran:
-    silent = folder / "asoundrc"
-    silent.write_text("pcm.!default { type null }\nctl.!default { type null }\n")
-    found = [str(SCRIPTS), str(DIST_PACKAGES)] if script in DESKTOP else [str(SCRIPTS)]
-    environment = os.environ | {
-        "ALSA_CONFIG_PATH": str(silent),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join(found),
-        "QT_QPA_PLATFORM": "offscreen",
-    }
-    done = subprocess.run(
-        [*command, SCRIPTS / f"{script}.py"],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-    )
-    *talk, last = done.stderr.splitlines() or [""]
-    assert last.startswith("witness "), done.stderr
-    assert not [line for line in talk if "moored" in line], done.stderr
-    counts = folder / "counts.json"
-    did = json.loads(counts.read_text())["rows"][0] if counts.exists() else {}
-    return Ran(done.returncode, done.stdout, json.loads(last.removeprefix("witness ")), did)
-
-
-def both(script: str, folder: Path) -> tuple[Ran, Ran]:
-    stock = run([sys.executable], script, folder)
-    kept = run([LAUNCHER, "run", "--json", folder / "counts.json"], script, folder)
-    assert stock.code == kept.code == 0
-    assert stock.out == kept.out != ""
+def both(script: str, folder: Path, *places: Path) -> tuple[Ran, Ran]:
+    path = os.pathsep.join(map(str, [SCRIPTS, *places]))
+    stock, kept = both_ways.both([SCRIPTS / f"{script}.py"], folder, PYTHONPATH=path)
+    assert stock.code == 0, stock.talk
+    assert stock.saw, stock.talk
+    assert kept.saw, kept.talk
     return stock, kept
-
-
-def need(module: str) -> None:
-    """Skip, and say why, where a program's extension cannot be imported."""
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed: pip install 'moored[programs]'")
 
 
 def need_gi() -> None:
@@ -80,9 +33,13 @@ def need_gi() -> None:
         pytest.skip("python3-gi is not installed for this Python: apt install python3-gi")
 
 
-DESKTOP = ("gstreamer", "gio")
-
-CALLED_BACK = [("qt", "PySide6"), ("polars_map", "polars"), ("arrow_udf", "pyarrow")]
+CALLED_BACK = [
+    ("qt", "PySide6"),
+    ("polars_map", "polars"),
+    ("arrow_udf", "pyarrow"),
+    ("datafusion_udf", "datafusion"),
+    ("tokenizers_custom", "tokenizers"),
+]
 
 
 def check_kept(stock: Ran, kept: Ran) -> None:
@@ -105,10 +62,10 @@ def test_native_threads_keep_their_states(script, module, tmp_path):
         assert kept.did["states_kept"] == 0
 
 
-@pytest.mark.parametrize("script", DESKTOP)
+@pytest.mark.parametrize("script", ["gstreamer", "gio"])
 def test_debians_native_threads_keep_their_states(script, tmp_path):
     need_gi()
-    check_kept(*both(script, tmp_path))
+    check_kept(*both(script, tmp_path, DIST_PACKAGES))
 
 
 def test_duckdb_attaches_once_for_many_rows(tmp_path):

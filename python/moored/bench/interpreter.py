@@ -84,7 +84,7 @@ def look_at(python: str = sys.executable) -> Interpreter:
     if not answers["moored"]:
         raise NoSuchPython(
             f"--python {python}: moored cannot be imported there ({answers['why']}); "
-            f"install it: {found} -m pip install moored"
+            f"in a checkout of moored: {found} -m pip install ."
         )
     return Interpreter(
         # Not resolved: a venv's interpreter is known by its link.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -49,14 +50,23 @@ class Workshop:
         """Make the folder, and have it alone for as long as this lasts."""
         try:
             self.modules.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "lock").open("w")
-        except OSError as error:
+            with (self.folder / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:  # at any time: a disk may become full
+            if not (self._is_its(error) or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+                raise
+            why = error.strerror or "files cannot be copied there"
             raise CannotStart(
-                f"cannot build in {self.folder}: {error.strerror}; name a folder with --cache"
+                f"cannot build in {self.folder}: {why}; name a folder with --cache"
             ) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+
+    def _is_its(self, error: OSError) -> bool:
+        """Tell whether it was the folder that failed; shutil's own error names many files."""
+        if error.filename is None:
+            return isinstance(error, shutil.Error)
+        place = Path(os.fsdecode(error.filename))
+        return place.is_relative_to(self.folder) or self.folder.is_relative_to(place)
 
     @property
     def packages(self) -> Path:

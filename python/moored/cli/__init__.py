@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, TextIO, cast
 
 from moored import __version__
+from moored.report.place import is_stdout
 
-from .errors import NOT_POSSIBLE_HERE, USAGE, CommandError
+from .errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
+from .stdout import Stdout
 
 # A command is a module moored.cli.<name> with HELP, add_arguments and run. It is imported only when
 # it is named, so that a command which lacks something here harms no other.
@@ -62,32 +64,60 @@ def make_parser(named: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    named = words[0] if words and not words[0].startswith("-") else None
-    if named and named not in COMMANDS:
-        return complain(f"there is no command {named!r}; there are: {', '.join(COMMANDS)}", USAGE)
-    if words[:1] == ["--version"]:
-        print(f"moored {__version__}")
-        return 0
+    if sys.stderr is None:  # closed: print() would talk on stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    stdout = None
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # in order with stderr, also in a file
+        named = _named_command(words)
         if named == "run" and words[1:] not in (["--help"], ["-h"]):
             importlib.import_module(f"{__name__}.run").pass_on(words[1:])
-        args = make_parser(named).parse_args(words)
-        status = int(args.run(args))
-        sys.stdout.flush()
-        return status
+        if sys.stdout is None:
+            raise CommandError("stdout is closed; send it somewhere, as in >/dev/null", FAILED)
+        stdout = Stdout(sys.stdout)
+        with contextlib.redirect_stdout(cast("TextIO", stdout)):
+            try:
+                return _run(named, words)
+            finally:
+                stdout.finish()
     except CommandError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has gone: nothing to say, also for Python's own flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if stdout:
+            stdout.give_up()  # the reader (head, less) has gone: nothing to say
+        return FAILED
+    except OSError as error:
+        why = error.strerror or str(error)
+        if stdout and error is stdout.failed:
+            stdout.give_up()
+            return complain(f"cannot write to stdout: {why}", FAILED)
+        return complain(f"{error.filename}: {why}" if error.filename else why, FAILED)
+
+
+def _named_command(words: Sequence[str]) -> str | None:
+    named = words[0] if words and not words[0].startswith("-") else None
+    if named and named not in COMMANDS:
+        raise CommandError(
+            f"there is no command {named!r}; there are: {', '.join(COMMANDS)}", USAGE
+        )
+    return named
+
+
+def _run(named: str | None, words: Sequence[str]) -> int:
+    if words[:1] == ["--version"]:
+        print(f"moored {__version__}")
+        return 0
+    args = make_parser(named).parse_args(words)
+    document = getattr(args, "json", None)
+    if document is not None and is_stdout(document):
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the document alone
+            return int(args.run(args))
+    return int(args.run(args))
 
 
 def complain(message: str, exit_code: int) -> int:
     """Say why it did not work, and pass the exit code on."""
-    print(f"moored: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"moored: {message}", file=sys.stderr)
     return exit_code

@@ -47,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
     rows = attach.rows_of(measured, dict(bench.refusals))
     found = attach.goals(measured)
     python = platform.python_version()
-    table.show(COLUMNS, rows, f"CPython {python}, one native thread, {args.rounds} rounds")
-    print()
-    for goal in found:
-        print(goal)
     described = document.describe(document.command_line(), rows)
     described["goals"] = [goal.as_json() for goal in found]
-    outputs.write(args, described)
+    try:
+        outputs.write(args, described)
+    finally:
+        table.show(COLUMNS, rows, f"CPython {python}, one native thread, {args.rounds} rounds")
+        print()
+        for goal in found:
+            print(goal)
     return STRICT_MISSED if args.strict and not goals.all_met(found) else 0
 
 

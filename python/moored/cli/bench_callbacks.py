@@ -23,7 +23,7 @@ HELP = "what a callback from a native thread costs through each binding, stock a
 STRICT_MISSED = 4
 FULL_CHURN = 10_000
 
-NAMED = (table.Column("binding", "binding"), table.Column("way", "way"))
+NAMED = (table.Column("binding", "binding", names=True), table.Column("way", "way", names=True))
 NOTE = table.Column("note", "note")
 ONE_THREAD = (
     *NAMED,
@@ -50,8 +50,8 @@ OTHERWISE = (
     table.Column("states_left", "states left"),
 )
 PROGRAMS = (
-    table.Column("program", "program"),
-    table.Column("way", "way"),
+    table.Column("program", "program", names=True),
+    table.Column("way", "way", names=True),
     table.Column("ms_median", "ms", 2),
     table.Column("ms_more", "ms more", 2, signed=True),
     table.Column("ratio", "x stock", 3),
@@ -108,12 +108,14 @@ def run(args: argparse.Namespace) -> int:
     rows: list[Row] = []
     found: list[goals.Goal] = []
     judged = []
+    failed: list[OSError] = []
     try:
         interpreters = [look_at(python) for python in args.python or [sys.executable]]
         for interpreter in interpreters:
             own = callbacks.run(interpreter, args.cache, bindings, plan)
             judgement = verdict.judge(interpreter, own)
-            show(interpreter, own, judgement, plan)
+            with outputs.showing(failed):
+                show(interpreter, own, judgement, plan)
             rows += own
             found += judgement
             judged += [goal.as_json() | {"python": interpreter.version} for goal in judgement]
@@ -124,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
     versions = ", ".join(one.version for one in interpreters)
     described = document.describe(document.command_line(), rows, versions)
     outputs.write(args, described | {"goals": judged})
+    if failed:
+        raise failed[0]
     return STRICT_MISSED if args.strict and not goals.all_met(found) else 0
 
 

@@ -22,19 +22,19 @@ HELP = "how native events reach Python: channels against attaching, asyncio, que
 STRICT_MISSED = 4
 
 COSTS = (
-    table.Column("load", "what"),
-    table.Column("payload", "payload"),
-    table.Column("senders", "senders"),
-    table.Column("way", "way"),
+    table.Column("load", "what", names=True),
+    table.Column("payload", "payload", names=True),
+    table.Column("senders", "senders", names=True),
+    table.Column("way", "way", names=True),
     table.Column("ns_min", "min ns", 1),
     table.Column("ns_median", "median ns", 1),
     table.Column("ns_p10", "10 %", 1),
     table.Column("ns_p90", "90 %", 1),
 )
 FULL = (
-    table.Column("way", "way"),
-    table.Column("payload", "payload"),
-    table.Column("senders", "senders"),
+    table.Column("way", "way", names=True),
+    table.Column("payload", "payload", names=True),
+    table.Column("senders", "senders", names=True),
     table.Column("events_per_s", "events/s"),
     table.Column("events_per_s_p10", "10 %"),
     table.Column("events_per_s_p90", "90 %"),
@@ -43,8 +43,8 @@ FULL = (
     table.Column("note", "note"),
 )
 CALM = (
-    table.Column("way", "way"),
-    table.Column("rate_per_s", "events/s"),
+    table.Column("way", "way", names=True),
+    table.Column("rate_per_s", "events/s", names=True),
     table.Column("cpu_percent", "CPU %", 1),
     table.Column("cpu_percent_p10", "10 %", 1),
     table.Column("cpu_percent_p90", "90 %", 1),
@@ -90,12 +90,14 @@ def run(args: argparse.Namespace) -> int:
     rows: list[Row] = []
     found: list[goals.Goal] = []
     judged = []
+    failed: list[OSError] = []
     try:
         interpreters = [look_at(python) for python in args.python or [sys.executable]]
         for interpreter in interpreters:
             own = delivery.run(interpreter, args.cache, plan)
             judgement = delivery_verdict.judge(own)
-            show(interpreter.version, own, judgement, plan)
+            with outputs.showing(failed):
+                show(interpreter.version, own, judgement, plan)
             rows += own
             found += judgement
             judged += [goal.as_json() | {"python": interpreter.version} for goal in judgement]
@@ -106,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     versions = ", ".join(one.version for one in interpreters)
     described = document.describe(document.command_line(), rows, versions)
     outputs.write(args, described | {"goals": judged})
+    if failed:
+        raise failed[0]
     return STRICT_MISSED if args.strict and not goals.all_met(found) else 0
 
 

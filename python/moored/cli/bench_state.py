@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"bench state: {error}", FAILED) from error
     python = platform.python_version()
     title = f"CPython {python}, resident bytes, {args.threads:,} threads, {args.rounds} rounds"
-    table.show(COLUMNS, rows, title)
     described = document.describe(document.command_line(), rows)
-    outputs.write(args, described | {"threads": args.threads})
+    try:
+        outputs.write(args, described | {"threads": args.threads})
+    finally:
+        table.show(COLUMNS, rows, title)
     return 0

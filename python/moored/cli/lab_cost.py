@@ -54,13 +54,15 @@ def run(args: argparse.Namespace) -> int:
         for row in rows
         if "share" in row
     ]
-    python = platform.python_version()
-    table.show(COLUMNS, measured, f"CPython {python}, per operation, {args.rounds} rounds")
-    print()
-    table.show(SHARE_COLUMNS, shares)
-    print(f"\n{result.verdict()}")
     described = document.describe(document.command_line(), rows)
-    outputs.write(args, described, "cost", cost_chart.draw)
+    python = platform.python_version()
+    try:
+        outputs.write(args, described, "cost", cost_chart.draw)
+    finally:
+        table.show(COLUMNS, measured, f"CPython {python}, per operation, {args.rounds} rounds")
+        print()
+        table.show(SHARE_COLUMNS, shares)
+        print(f"\n{result.verdict()}")
     return 0
 
 
@@ -73,6 +75,7 @@ def check_rounds(rounds: int) -> None:
 def not_built(error: ImportError) -> CommandError:
     """Return the error for a moored whose native lab module is not there."""
     return CommandError(
-        f"the lab is not built for this interpreter ({error}): pip install moored with its lab",
+        f"the lab is not built for this interpreter ({error}): install moored from a checkout, by "
+        "pip install .",
         NOT_POSSIBLE_HERE,
     )

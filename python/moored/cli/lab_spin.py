@@ -13,9 +13,9 @@ from moored.report import document, progress, spin_chart, table
 HELP = "the server's CPU and latency when the GIL spins before it blocks"
 
 COLUMNS = (
-    table.Column("scenario", "scenario"),
-    table.Column("mode", "mode"),
-    table.Column("spin_us", "spin us"),
+    table.Column("scenario", "scenario", names=True),
+    table.Column("mode", "mode", names=True),
+    table.Column("spin_us", "spin us", names=True),
     table.Column("process_cpu_percent", "process CPU %", 1, spread=True),
     table.Column("change_points", "change, points", 1, signed=True),
     table.Column("latency_p50_us", "p50 us"),
@@ -67,10 +67,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error), NOT_POSSIBLE_HERE) from error
     except wakeup.LabFailed as error:
         raise CommandError(str(error), FAILED) from error
+    described = document.describe(document.command_line(), rows)
     python = platform.python_version()
     title = f"CPython {python}, {args.rate:,.0f} events/s, handler {args.handler_us:g} us"
-    table.show(COLUMNS, rows, f"{title}, medians of {args.repeat} rounds")
-    print(f"\n{spin.verdict(rows)}")
-    described = document.describe(document.command_line(), rows)
-    outputs.write(args, described, "spin", spin_chart.draw)
+    try:
+        outputs.write(args, described, "spin", spin_chart.draw)
+    finally:
+        table.show(COLUMNS, rows, f"{title}, medians of {args.repeat} rounds")
+        print(f"\n{spin.verdict(rows)}")
     return 0

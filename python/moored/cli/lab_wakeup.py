@@ -10,8 +10,9 @@ from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
 from moored.lab.options import BUSY_MODES, USUAL_MODES, BadOption, Options, modes_in
 from moored.lab.wakeup import LabFailed, LabMissing, Result
 from moored.lab.wakeup import run as run_experiment
-from moored.report import chart, wakeup_chart
-from moored.report.document import CannotWrite, check_writable, command_line, write_json
+from moored.report import chart, place, wakeup_chart
+from moored.report.document import command_line, write_json
+from moored.report.place import CannotWrite
 from moored.report.progress import bar
 from moored.report.table import Column, show
 
@@ -55,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=default.seed, help="of the arrival times (%(default)s)")
     add("--python", default=default.python, help="run the server on this interpreter")
     add("--no-pin", action="store_true", help="let server and sender run on any CPU")
-    add("--json", type=Path, metavar="PATH", help="write rows and all samples there")
+    add(
+        "--json",
+        type=place.place,
+        metavar="PATH",
+        help="write rows and all samples there; - is stdout",
+    )
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="of the picture (%(default)s)")
     add("--force", action="store_true", help="replace earlier pictures instead of numbering")
     add("--no-chart", action="store_true", help="draw no picture")
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = _options(args)
         if args.json:
-            check_writable(args.json)
+            place.check_writable(args.json)
         if not args.no_chart:
             chart.require_matplotlib()
             chart.prepare_folder(args.out)
@@ -78,11 +84,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error), NOT_POSSIBLE_HERE) from error
     except LabFailed as error:
         raise CommandError(str(error), FAILED) from error
-    _show(result)
     try:
         _write(result, args)
     except CannotWrite as error:
         raise CommandError(str(error), FAILED) from error
+    finally:
+        _show(result)
     if result.imbalance:
         raise CommandError(result.imbalance, FAILED)
     if result.interrupted:
@@ -130,7 +137,8 @@ def _write(result: Result, args: argparse.Namespace) -> None:
     document = result.to_json(command_line())
     if args.json:
         write_json(document, args.json)
-        print(f"samples: {args.json}", file=sys.stderr)
+        if not place.is_stdout(args.json):
+            print(f"samples: {args.json}", file=sys.stderr)
     if not args.no_chart and document["samples"]:
         stem = f"wakeup-python{result.python}"
         paths = chart.save(wakeup_chart.draw(document), args.out, stem, args.force)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moored.cli.errors import FAILED, NOT_POSSIBLE_HERE, USAGE, CommandError
-from moored.report import chart, document
+from moored.report import chart, document, place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +20,9 @@ Document = Mapping[str, Any]
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare --json."""
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there")
+    parser.add_argument(
+        "--json", type=place.place, metavar="PATH", help="write the rows there; - is stdout"
+    )
 
 
 def add_chart(parser: argparse.ArgumentParser) -> None:
@@ -34,14 +37,23 @@ def check(args: argparse.Namespace) -> None:
     """Say before a long run that its results could not be written."""
     try:
         if args.json:
-            document.check_writable(args.json)
+            place.check_writable(args.json)
         if not getattr(args, "no_chart", True):
             chart.require_matplotlib()
             chart.prepare_folder(args.out)
-    except document.CannotWrite as error:
+    except place.CannotWrite as error:
         raise CommandError(str(error), USAGE) from error
     except chart.NoCharts as error:
         raise CommandError(str(error), NOT_POSSIBLE_HERE) from error
+
+
+@contextmanager
+def showing(failed: list[OSError]) -> Iterator[None]:
+    """Note in `failed` that stdout fails, so that a long measurement goes on to its document."""
+    try:
+        yield
+    except OSError as error:
+        failed.append(error)
 
 
 def write(
@@ -50,14 +62,19 @@ def write(
     stem: str = "",
     draw: Callable[[Document], Figure] | None = None,
 ) -> None:
-    """Write what was asked for, and say where."""
+    """Write what was asked for, and say where.
+
+    Commands call it before they show their tables, and show these whatever comes of it: what took
+    minutes is lost neither with a full disk nor with a stdout that has no reader any more.
+    """
     try:
         if args.json:
             document.write_json(described, args.json)
-            print(f"rows: {args.json}", file=sys.stderr)
+            if not place.is_stdout(args.json):
+                print(f"rows: {args.json}", file=sys.stderr)
         if draw and not args.no_chart:
             name = f"{stem}-python{described['python']}"
             paths = chart.save(draw(described), args.out, name, args.force)
             print(f"picture: {' '.join(map(str, paths))}", file=sys.stderr)
-    except document.CannotWrite as error:
+    except place.CannotWrite as error:
         raise CommandError(str(error), FAILED) from error

@@ -10,15 +10,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
-import moored
+from moored._places import installed
 from moored.cli.errors import NOT_POSSIBLE_HERE, CommandError
 
 HELP = "run a program whose native threads keep their thread states, unchanged"
-
-LAUNCHER = Path(moored.__file__).parent / "bin" / "moored"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def pass_on(words: Sequence[str]) -> NoReturn:
     """Become the launcher, with the words behind `moored run`."""
-    if not LAUNCHER.exists():
+    try:
+        launcher = installed("bin/moored")
+    except FileNotFoundError as error:
         raise CommandError(
             "run: it needs a 64-bit Linux with glibc, and moored was built without it; "
             "call moored.install() in the program instead",
             NOT_POSSIBLE_HERE,
-        )
-    sys.stdout.flush()
-    os.execv(LAUNCHER, ["moored", "run", f"--with-python={sys.executable}", *words])
+        ) from error
+    os.execv(launcher, ["moored", "run", f"--with-python={sys.executable}", *words])
 
 
 def run(args: argparse.Namespace) -> int:

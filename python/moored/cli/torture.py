@@ -21,6 +21,7 @@ from moored.torture.running import Bench, Outcome
 HELP = "native threads meet every way in which Python can end; each failure can be replayed"
 
 WORDS_SHOWN = 12
+JOBS_PER_CPU = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,9 +64,11 @@ def run(args: argparse.Namespace) -> int:
     for what, why in bench.without.items():
         print(f"without {what}: {why}", file=sys.stderr)
     outcomes = _run(bench, first, number, seconds, args)
-    _summary(first, outcomes)
     rows = [_row(outcome) for outcome in outcomes]
-    outputs.write(args, document.describe(document.command_line(), rows))
+    try:
+        outputs.write(args, document.describe(document.command_line(), rows))
+    finally:
+        _summary(first, outcomes)
     return FAILED if any(outcome.faults for outcome in outcomes) else 0
 
 
@@ -74,8 +77,13 @@ def _check(args: argparse.Namespace) -> tuple[float | None, int | None]:
         raise CommandError(f"--cases {args.cases}: give at least 1", USAGE)
     if args.seconds is not None and not 0.0 < args.seconds <= 604_800.0:
         raise CommandError(f"--seconds {args.seconds:g}: give more than 0, at most a week", USAGE)
-    if args.jobs < 1:
-        raise CommandError(f"--jobs {args.jobs}: give at least 1", USAGE)
+    most = JOBS_PER_CPU * (os.cpu_count() or 1)
+    if not 1 <= args.jobs <= most:
+        raise CommandError(
+            f"--jobs {args.jobs}: give 1 to {most}, {JOBS_PER_CPU} for each CPU; each job is a "
+            "process with up to some sixty threads",
+            USAGE,
+        )
     if args.seed is not None and args.seed < 0:
         raise CommandError(f"--seed {args.seed}: give 0 or more", USAGE)
     if args.cases is not None:

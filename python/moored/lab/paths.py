@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from types import ModuleType
+
+from moored._places import installed
 
 NOT_BUILT = (
     "the lab was not built into this installation: apt install libasio-dev node-llhttp "
@@ -32,7 +33,7 @@ def native() -> ModuleType:
 
 def load_sender() -> Path:
     """Return the path of the load sender's executable, or raise NotBuilt."""
-    sender = Path(__file__).resolve().parent / "bin" / "load"
-    if not os.access(sender, os.X_OK):
-        raise NotBuilt
-    return sender
+    try:
+        return installed("lab/bin/load")
+    except FileNotFoundError as error:
+        raise NotBuilt from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from moored._places import installed
 from moored.lab import wakeup
 from moored.lab.options import BadOption, Options
 from moored.lab.process import LabMissing
@@ -53,12 +54,12 @@ SCENARIOS = (
 
 def library() -> Path:
     """Find the library that spins; it is built with the lab."""
-    path = Path(__file__).parent / "lib" / "libmoored_spin.so"
-    if not path.exists():
+    try:
+        return installed("lab/lib/libmoored_spin.so")
+    except FileNotFoundError as error:
         raise LabMissing(
             "the spin library is not built: pip install of the source tree builds it, on Linux"
-        )
-    return path
+        ) from error
 
 
 def environment(spin_us: int) -> dict[str, str]:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moored.report.document import CannotWrite, write_whole
+from moored.report import place
+from moored.report.place import CannotWrite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +51,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise NoCharts(
-            "a picture needs matplotlib: pip install 'moored[tools]', or go without: --no-chart"
+            "a picture needs matplotlib: pip install matplotlib, or go without: --no-chart"
         ) from error
 
 
@@ -107,7 +108,7 @@ def save(figure: Figure, folder: Path, stem: str, force: bool = False) -> list[P
         with look():
             figure.savefig(content, format=kind, dpi=160, metadata=_no_date(kind))
         path = folder / f"{name}.{kind}"
-        write_whole(path, content.getvalue())
+        place.write(path, content.getvalue())
         written.append(path)
     return written
 

@@ -12,11 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from moored.report import place
+
 Row = dict[str, Any]
-
-
-class CannotWrite(Exception):
-    """A result cannot be written where the user asked for it; the message says why."""
 
 
 def describe(command: str, rows: Sequence[Row], python: str | None = None) -> dict[str, Any]:
@@ -61,45 +59,10 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def check_writable(path: Path) -> None:
-    """Say before a long run that `path` cannot be written after it."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise CannotWrite(f"cannot write {path}: there is no directory {folder}; make it first")
-    if path.is_dir():
-        raise CannotWrite(f"cannot write {path}: it is a directory; name a file")
-    if not os.access(path if _is_device(path) else folder, os.W_OK):
-        raise CannotWrite(f"cannot write {path}: no permission to write in {folder}")
-
-
 def write_json(document: Mapping[str, Any], path: Path) -> None:
-    """Write the object as a whole or not at all."""
+    """Write the object to its place: as a whole or not at all, where that can be had."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all: into a neighbour first, then rename.
-
-    What is no file, as /dev/stdout or a pipe, is written to, not replaced.
-    """
-    check_writable(path)
-    target = path
-    if not _is_device(path):
-        target = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        target.write_bytes(content)
-        if target != path:
-            os.replace(target, path)
-    except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if target != path:
-            target.unlink(missing_ok=True)
-
-
-def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file()
+    place.write(path, text.encode(errors="backslashreplace"))
 
 
 def command_line(program: str = "moored") -> str:

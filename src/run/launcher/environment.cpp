@@ -2,70 +2,74 @@
 #include "environment.hpp"
 
 #include <gnu/libc-version.h>
-#include <sys/stat.h>
+#include <link.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
-#include <climits>
 #include <cstdlib>
-#include <cstring>
-#include <string_view>
 
+#include "../environment_list.hpp"
 #include "../protocol.hpp"
-#include "../protocol.hpp"
+#include "document_path.hpp"
 #include "failure.hpp"
 
 namespace moored::launcher {
 
 namespace {
 
-/// Ours after those that are there; earlier ones of ours (`moored run` under `moored run`) go.
-void set_list(const char* variable, const std::string& library, const std::string& folder) {
-  const char* const before = std::getenv(variable);
-  std::string list;
-  std::string_view rest = before != nullptr ? before : "";
-  while (!rest.empty()) {
-    const std::size_t end = rest.find_first_of(" :");
-    const std::string_view entry = rest.substr(0, end);
-    rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
-    const std::string_view name = entry.substr(entry.rfind('/') + 1);
-    if (entry.empty() || name == MOORED_KEEP_LIBRARY || name == MOORED_AUDIT_LIBRARY) continue;
-    if (!list.empty()) list += ':';
-    list += entry;
-  }
-  if (!library.empty()) {
-    if (!list.empty()) list += ':';
-    list += folder + '/' + library;
-  }
-  if (list.empty()) {
+void set_or_unset(const char* variable, const std::string& value) {
+  if (value.empty()) {
     unsetenv(variable);
   } else {
-    setenv(variable, list.c_str(), 1);
+    setenv(variable, value.c_str(), 1);
   }
 }
 
-/// Says before the program runs that the document could not be written after it. The path is made
-/// absolute, because the program may go to another folder.
-[[nodiscard]] std::string checked_path(const std::string& path) {
-  std::string whole = path;
-  if (path.front() != '/') {
-    std::array<char, PATH_MAX> here{};
-    if (getcwd(here.data(), here.size()) == nullptr) throw cannot_write(path, std::strerror(errno));
-    whole = std::string(here.data()) + '/' + path;
+[[nodiscard]] std::string appended(std::string list, const std::string& entry) {
+  if (!list.empty() && !entry.empty()) list += ':';
+  return list + entry;
+}
+
+/// Ours after those that are there; earlier ones of ours (`moored run` under `moored run`) go.
+void set_list(const char* variable, const std::string& library) {
+  set_or_unset(variable,
+               appended(run::without(std::getenv(variable), run::is_own_library), library));
+}
+
+/// How much the thread_locals take of the libraries that are loaded here. Besides the launcher's
+/// own these are the ones that are preloaded for the program, with what they need.
+[[nodiscard]] std::size_t size_of_thread_locals() {
+  std::size_t size = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, std::size_t, void* sum) {
+        if (run::is_own_library(object->dlpi_name)) return 0;  // of an outer `moored run`
+        for (int at = 0; at < object->dlpi_phnum; ++at) {
+          const ElfW(Phdr)& segment = object->dlpi_phdr[at];
+          if (segment.p_type == PT_TLS)
+            *static_cast<std::size_t*>(sum) += segment.p_memsz + segment.p_align;
+        }
+        return 0;
+      },
+      &size);
+  return size;
+}
+
+/// Makes room for the program's own libraries and those of its children, unless the user has said
+/// how much there shall be. True when the entry is ours.
+///
+/// Not more than that: the room is taken from the stack of every thread, and glibc makes no thread
+/// whose stack is too small for it. With this much one of PTHREAD_STACK_MIN (16 KiB) is still made.
+[[nodiscard]] bool make_room(bool is_wanted) {
+  constexpr std::size_t for_the_program = 8192;
+  const char* const before = std::getenv(MOORED_ROOM_VARIABLE);
+  std::string list = before != nullptr ? before : "";
+  if (run::read_settings().room) list = run::without(list.c_str(), run::is_room);
+  const bool is_ours = is_wanted && !run::has_entry(list, run::is_room);
+  if (is_ours) {
+    const std::size_t size = for_the_program + size_of_thread_locals();
+    list = appended(list, MOORED_ROOM_TUNABLE "=" + std::to_string(size));
   }
-  const std::size_t slash = whole.rfind('/');
-  const std::string folder = slash == 0 ? "/" : whole.substr(0, slash);
-  struct stat found {};
-  if (stat(folder.c_str(), &found) != 0 || !S_ISDIR(found.st_mode))
-    throw cannot_write(path, "there is no directory " + folder + "; make it first");
-  const bool is_there = stat(whole.c_str(), &found) == 0;
-  if (is_there && S_ISDIR(found.st_mode))
-    throw cannot_write(path, "it is a directory; name a file");
-  const bool is_device = is_there && !S_ISREG(found.st_mode);
-  if (access(is_device ? whole.c_str() : folder.c_str(), W_OK) != 0)
-    throw cannot_write(path, "no permission to write in " + folder);
-  return whole;
+  set_or_unset(MOORED_ROOM_VARIABLE, list);
+  return is_ours;
 }
 
 void require_glibc() {
@@ -89,16 +93,17 @@ void prepare_environment(const options& asked, const std::string& libraries,
   if (keeps) letters += run::letter::keep;
   if (asked.no_children) letters += run::letter::alone;
   if (asked.statistics) letters += run::letter::statistics;
+  if (make_room(keeps)) letters += run::letter::room;
   setenv(MOORED_RUN_VARIABLE, letters.c_str(), 1);
   if (asked.json.empty()) {
     unsetenv(MOORED_RUN_JSON_VARIABLE);
     unsetenv(MOORED_RUN_COMMAND_VARIABLE);
   } else {
-    setenv(MOORED_RUN_JSON_VARIABLE, checked_path(asked.json).c_str(), 1);
+    setenv(MOORED_RUN_JSON_VARIABLE, document_path(asked.json).c_str(), 1);
     setenv(MOORED_RUN_COMMAND_VARIABLE, command.c_str(), 1);
   }
-  set_list("LD_PRELOAD", MOORED_KEEP_LIBRARY, libraries);
-  set_list("LD_AUDIT", keeps ? MOORED_AUDIT_LIBRARY : "", libraries);
+  set_list("LD_PRELOAD", libraries + "/" MOORED_KEEP_LIBRARY);
+  set_list("LD_AUDIT", keeps ? libraries + "/" MOORED_AUDIT_LIBRARY : "");
 }
 
 }  // namespace moored::launcher

@@ -38,10 +38,14 @@ inline constexpr int not_found = 127;
   return {not_possible_here, "run: states can be kept with glibc 2.35 or later, and this is " +
                                  found + "; run it with --cache-only, which makes them cheap"};
 }
-[[nodiscard]] inline failure no_python(const std::string& name) {
-  return {not_possible_here, "cannot find " + name +
-                                 ", which moored was installed for; install moored again with the "
-                                 "Python that you use"};
+[[nodiscard]] inline failure unknown_python() {
+  return {not_possible_here,
+          "this launcher cannot tell which Python it belongs to, for it is not where pip put it; "
+          "start it there, or say: python -m moored"};
+}
+[[nodiscard]] inline failure unusable_python(const std::string& python, const std::string& why) {
+  return {not_possible_here, "cannot run " + python + ", which moored was installed with: " + why +
+                                 "; install moored again with the Python that you use"};
 }
 [[nodiscard]] inline failure no_libraries() {
   return {not_possible_here, "run: the package has lost its libraries; install moored again"};

@@ -24,7 +24,13 @@ namespace {
 constexpr const char* start_in_python =
     "import sys\n"
     "if sys.path[:1] == ['']: del sys.path[0]\n"
-    "from moored.cli import main\n"
+    "try:\n"
+    "    from moored.cli import main\n"
+    "except ImportError as error:\n"
+    "    print(f'moored: {sys.executable} cannot import moored: {error}; install moored again with "
+    "'\n"
+    "          'the Python that you use', file=sys.stderr)\n"
+    "    sys.exit(3)\n"
     "sys.exit(main())\n";
 
 /// Becomes the program; returns only when that fails.
@@ -37,10 +43,14 @@ constexpr const char* start_in_python =
   return program_not_executable(program, std::strerror(errno));
 }
 
-[[nodiscard]] failure become_python_command(const std::string& beside,
+void check_python(const std::string& python) {
+  if (python.empty()) throw unknown_python();
+  if (access(python.c_str(), X_OK) != 0) throw unusable_python(python, std::strerror(errno));
+}
+
+[[nodiscard]] failure become_python_command(const std::string& python,
                                             const std::vector<std::string>& words) {
-  const std::string python = beside.empty() ? on_the_path(python_name) : beside;
-  if (python.empty()) return no_python(python_name);
+  check_python(python);
   std::vector<std::string> all{python, "-c", start_in_python};
   all.insert(all.end(), words.begin(), words.end());
   return become(python, all);
@@ -81,6 +91,7 @@ constexpr const char* start_in_python =
 
   std::string program = asked.program;
   if (program.empty()) {
+    check_python(python);
     program = python;
     asked.words.insert(asked.words.begin(), python);
   } else if (program.find('/') == std::string::npos) {

@@ -6,12 +6,14 @@
 namespace moored::launcher {
 
 struct places {
-  std::string python;     ///< Empty when it is not beside the launcher.
+  std::string python;     ///< The one that moored was installed with; empty when that is unknown.
   std::string libraries;  ///< The folder; empty when it is not where installations have it.
 };
 
-/// The launcher is installed twice: as a script, beside its Python, and in the package, beside the
-/// libraries.
+/// The launcher is installed twice: as a script, and in the package, beside the libraries. A native
+/// program is no script whose first line an installer could rewrite to name the Python. But
+/// moored-python beside it is one, and in a virtual environment the Python itself is beside it.
+/// Elsewhere a Python of the right name need not have moored, and another one is never run.
 [[nodiscard]] places look_around();
 
 /// The folder of the PATH's first program of this name, with it; empty when there is none.

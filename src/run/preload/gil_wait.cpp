@@ -12,9 +12,7 @@
 #include <chrono>
 
 #include "joiners.hpp"
-#include "real_functions.hpp"
-
-#define MOORED_EXPORT [[gnu::visibility("default")]]
+#include "next.hpp"
 
 namespace moored::run {
 
@@ -29,10 +27,12 @@ constexpr std::chrono::milliseconds longest_turn{5};
 constexpr int turns_before_giving_up = 10;
 constexpr std::chrono::milliseconds bound = turns_before_giving_up * longest_turn;
 
-constinit real_function<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)> real_timedwait{
-    "pthread_cond_timedwait"};
-constinit real_function<int(pthread_cond_t*, pthread_mutex_t*)> real_wait{"pthread_cond_wait"};
-constinit real_function<int(pthread_cond_t*)> real_signal{"pthread_cond_signal"};
+constexpr const char* version = "GLIBC_2.3.2";
+constinit next_function<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)> next_timedwait(
+    "pthread_cond_timedwait", version);
+constinit next_function<int(pthread_cond_t*, pthread_mutex_t*)> next_wait("pthread_cond_wait",
+                                                                          version);
+constinit next_function<int(pthread_cond_t*)> next_signal("pthread_cond_signal", version);
 
 // The GIL as its waiters show it; null before the first armed thread has waited.
 constinit std::atomic<pthread_cond_t*> gil_condition{nullptr};
@@ -64,7 +64,7 @@ struct armed_wait {
                         pthread_mutex_t* mutex) {
   wait.outcome = why;
   excuse_from_switch(wait.its);
-  real_signal.get()(condition);  // what woke this thread may have been meant for another
+  next_signal.find()(condition);  // what woke this thread may have been meant for another
   pthread_mutex_unlock(mutex);
   armed = nullptr;
   _longjmp(wait.back, 1);
@@ -74,8 +74,8 @@ struct armed_wait {
   return one.tv_sec != other.tv_sec ? one.tv_sec < other.tv_sec : one.tv_nsec < other.tv_nsec;
 }
 
-/// The end of a turn that begins now, by the clock that `until` goes by: since the machine was started, or since
-/// 1970.
+/// The end of a turn that begins now, by the clock that `until` goes by: since the machine was
+/// started, or since 1970.
 [[nodiscard]] timespec end_of_turn(const timespec& until) noexcept {
   constexpr long second = 1'000'000'000;
   timespec monotonic{}, end{};
@@ -116,7 +116,7 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
   the_ended.offer(wait.its, false);
   const timespec latest = end_of_turn(*until);
   const bool shortened = is_earlier(latest, *until);
-  const int result = real_timedwait.get()(condition, mutex, shortened ? &latest : until);
+  const int result = next_timedwait.find()(condition, mutex, shortened ? &latest : until);
   gil_waiters.fetch_sub(1, std::memory_order_relaxed);
   if (!the_ended.withdraw(wait.its)) leave(wait, gil_outcome::claimed, condition, mutex);
   if (detail::the_gate.gave_up_on(wait.its.born_in))
@@ -133,6 +133,12 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
   const auto gil =
       reinterpret_cast<std::uintptr_t>(gil_condition.load(std::memory_order_relaxed));
   return at > gil && at - gil < beside;
+}
+
+[[gnu::constructor]] void find() {
+  (void)next_timedwait.find();
+  (void)next_wait.find();
+  (void)next_signal.find();
 }
 
 }  // namespace
@@ -171,7 +177,7 @@ extern "C" {
 MOORED_EXPORT int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
                                          const timespec* until) {
   armed_wait* const wait = armed;
-  if (MOORED_LIKELY(wait == nullptr)) return real_timedwait.get()(condition, mutex, until);
+  if (MOORED_LIKELY(wait == nullptr)) return next_timedwait.find()(condition, mutex, until);
   return wait_armed(*wait, condition, mutex, until);
 }
 
@@ -181,13 +187,13 @@ MOORED_EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* 
   if (MOORED_UNLIKELY(switch_excused.load(std::memory_order_relaxed)) &&
       is_for_switches(condition) && switch_excused.exchange(false))
     return 0;
-  return real_wait.get()(condition, mutex);
+  return next_wait.find()(condition, mutex);
 }
 
 MOORED_EXPORT int pthread_cond_signal(pthread_cond_t* condition) noexcept {
   if (MOORED_UNLIKELY(condition == gil_condition.load(std::memory_order_relaxed)))
     gil_drops.store(gil_drops.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  return real_signal.get()(condition);
+  return next_signal.find()(condition);
 }
 
 }  // extern "C"

@@ -14,10 +14,8 @@
 #include <utility>
 
 #include "gil_wait.hpp"
+#include "next.hpp"
 #include "process.hpp"
-#include "real_functions.hpp"
-
-#define MOORED_EXPORT [[gnu::visibility("default")]]
 
 namespace moored::run {
 
@@ -25,13 +23,21 @@ namespace {
 
 using detail::the_ended;
 
-constinit real_function<int(pthread_t, void**)> real_join{"pthread_join"};
-constinit real_function<int(pthread_t, void**)> real_tryjoin{"pthread_tryjoin_np"};
-constinit real_function<int(pthread_t, void**, const timespec*)> real_timedjoin{
+constinit next_function<int(pthread_t, void**)> next_join{"pthread_join"};
+constinit next_function<int(pthread_t, void**)> next_tryjoin{"pthread_tryjoin_np"};
+constinit next_function<int(pthread_t, void**, const timespec*)> next_timedjoin{
     "pthread_timedjoin_np"};
-constinit real_function<int(pthread_t, void**, clockid_t, const timespec*)> real_clockjoin{
+constinit next_function<int(pthread_t, void**, clockid_t, const timespec*)> next_clockjoin{
     "pthread_clockjoin_np"};
-constinit real_function<int(thrd_t, int*)> real_c11_join{"thrd_join"};
+constinit next_function<int(thrd_t, int*)> next_c11_join{"thrd_join"};
+
+[[gnu::constructor]] void find() {
+  (void)next_join.find();
+  (void)next_tryjoin.find();
+  (void)next_timedjoin.find();
+  (void)next_clockjoin.find();
+  (void)next_c11_join.find();
+}
 
 /// True when this thread may be waited for by one that ends: it is attached, and states are kept.
 /// While it is attached, no other thread begins to keep one.
@@ -74,7 +80,7 @@ class attached_join {
     step_aside();
     if (detached_ != nullptr) the_ended.wait_for_others(std::chrono::milliseconds(5));
     come_back();
-    const int result = real_tryjoin.get()(thread_, result_);
+    const int result = next_tryjoin.find()(thread_, result_);
     leave();
     return result;
   }
@@ -137,7 +143,7 @@ class attached_join {
                                                ? until->tv_sec < end.tv_sec
                                                : until->tv_nsec <= end.tv_nsec);
     slice = slice == 0 ? first_slice : std::min(2 * slice, longest_slice);
-    const int result = moored_clockjoin(real_clockjoin.get(), thread_, result_, by,
+    const int result = moored_clockjoin(next_clockjoin.find(), thread_, result_, by,
                                         last ? until : &end, on_cancel, this);
     return result == ETIMEDOUT && !last ? still_running : result;
   }
@@ -170,13 +176,13 @@ MOORED_EXPORT pthread_t pthread_self() noexcept {
 }
 
 MOORED_EXPORT int pthread_join(pthread_t thread, void** result) {
-  if (!may_be_needed()) return real_join.get()(thread, result);
+  if (!may_be_needed()) return next_join.find()(thread, result);
   attached_join join(thread, result);
   return join.run(CLOCK_MONOTONIC, nullptr);
 }
 
 MOORED_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* until) {
-  if (until == nullptr || !may_be_needed()) return real_timedjoin.get()(thread, result, until);
+  if (until == nullptr || !may_be_needed()) return next_timedjoin.find()(thread, result, until);
   attached_join join(thread, result);
   return join.run(CLOCK_REALTIME, until);
 }
@@ -185,19 +191,19 @@ MOORED_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_
                                        const timespec* until) {
   const bool is_known = clock == CLOCK_MONOTONIC || clock == CLOCK_REALTIME;
   if (until == nullptr || !is_known || !may_be_needed())
-    return real_clockjoin.get()(thread, result, clock, until);
+    return next_clockjoin.find()(thread, result, clock, until);
   attached_join join(thread, result);
   return join.run(clock, until);
 }
 
 MOORED_EXPORT int pthread_tryjoin_np(pthread_t thread, void** result) noexcept {
-  if (!may_be_needed()) return real_tryjoin.get()(thread, result);
+  if (!may_be_needed()) return next_tryjoin.find()(thread, result);
   attached_join join(thread, result);
   return join.try_once();
 }
 
 MOORED_EXPORT int thrd_join(thrd_t thread, int* result) {
-  if (!may_be_needed()) return real_c11_join.get()(thread, result);
+  if (!may_be_needed()) return next_c11_join.find()(thread, result);
   void* value = nullptr;
   attached_join join(thread, &value);
   if (join.run(CLOCK_MONOTONIC, nullptr) != 0) return thrd_error;

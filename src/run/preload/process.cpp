@@ -8,11 +8,15 @@
 #include <moored/interpreter.hpp>
 
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
+#include "../environment_list.hpp"
+#include "first_descriptor.hpp"
 #include "report.hpp"
 #include "thread_tally.hpp"
 
@@ -45,20 +49,52 @@ constexpr bool built_without_gil = false;
          debug == built_for_debug;
 }
 
-/// Takes one library out of a list as the dynamic loader reads it from the environment.
-void remove_from_list(const char* variable, std::string_view library) {
-  const char* const list = std::getenv(variable);
-  if (list == nullptr) return;
-  std::string left;
-  std::string_view rest = list;
-  while (!rest.empty()) {
-    const std::size_t end = rest.find_first_of(" :");
-    const std::string_view entry = rest.substr(0, end);
-    rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
-    if (entry.empty() || entry.substr(entry.rfind('/') + 1) == library) continue;
-    if (!left.empty()) left += ':';
-    left += entry;
+/// "3.11", and what it was built with when that is not usual.
+constexpr std::string_view our_python =
+    MOORED_TEXT(PY_MAJOR_VERSION) "." MOORED_TEXT(PY_MINOR_VERSION)
+#ifdef Py_GIL_DISABLED
+        " without a GIL"
+#endif
+#ifdef Py_REF_DEBUG
+        " built for debugging"
+#endif
+    ;
+
+/// False for a version as in "2.7.18" for which there is no moored.
+[[nodiscard]] bool could_have_moored(const char* version) noexcept {
+  char* rest = nullptr;
+  const long major = std::strtol(version, &rest, 10);
+  const long minor = *rest == '.' ? std::strtol(rest + 1, nullptr, 10) : 0;
+  return major == 3 && minor >= 10;
+}
+
+/// The version of a Python whose functions are not visible to this library; null when there is
+/// none. Calls no Python but that it is asked for its version, which needs no GIL and no
+/// interpreter.
+[[nodiscard]] const char* version_of_late_python() {
+  std::vector<std::string> names;
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, std::size_t, void* all) {
+        static_cast<std::vector<std::string>*>(all)->emplace_back(object->dlpi_name);
+        return 0;
+      },
+      &names);
+  for (const std::string& name : names) {
+    if (name.empty()) continue;
+    void* const object = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    if (object == nullptr) continue;
+    const auto version = reinterpret_cast<decltype(&Py_GetVersion)>(dlsym(object, "Py_GetVersion"));
+    const char* const said = version != nullptr ? version() : nullptr;
+    dlclose(object);  // it was loaded before, and stays
+    if (said != nullptr) return said;
   }
+  return nullptr;
+}
+
+void remove_from(const char* variable, entry_test is_ours) {
+  const char* const before = std::getenv(variable);
+  if (before == nullptr) return;
+  const std::string left = without(before, is_ours);
   if (left.empty()) {
     unsetenv(variable);
   } else {
@@ -68,36 +104,27 @@ void remove_from_list(const char* variable, std::string_view library) {
 
 }  // namespace
 
-const char* describe(keeping what) noexcept {
-  switch (what) {
-    case keeping::on:
-      return "kept";
-    case keeping::undecided:
-      return "no Python in this process";
-    case keeping::not_asked:
-      return "not kept, only the cache is used";
-    case keeping::other_python:
-      return "not kept: this moored was built for Python " MOORED_TEXT(
-          PY_MAJOR_VERSION) "." MOORED_TEXT(PY_MINOR_VERSION) ", install it for this one";
-    case keeping::out_of_reach:
-      return "not kept: Python was loaded late, by dlopen";
-  }
-  return "unknown";
-}
-
 process::process() : settings_(read_settings()) {
   if (!settings_.present) {
     keeping_.store(keeping::not_asked, std::memory_order_release);
     return;
   }
   if (settings_.alone) leave_the_environment();
-  pthread_atfork(nullptr, nullptr, [] { this_process().before_fork_ = this_process().total(); });
+  if (settings_.statistics || !settings_.json.empty()) first_stderr.watch(STDERR_FILENO);
+  if (settings_.is_top()) first_document.watch(settings_.descriptor());
+  pthread_atfork(nullptr, nullptr, [] {
+    this_process().before_fork_ = this_process().total();
+    this_process().is_forked_ = true;
+    first_stderr.let_go();
+    first_document.let_go();
+  });
   if (Py_GetVersion != nullptr) decide();
 }
 
 void process::leave_the_environment() const {
-  remove_from_list("LD_PRELOAD", MOORED_KEEP_LIBRARY);
-  remove_from_list("LD_AUDIT", MOORED_AUDIT_LIBRARY);
+  remove_from("LD_PRELOAD", is_own_library);
+  remove_from("LD_AUDIT", is_own_library);
+  if (settings_.room) remove_from(MOORED_ROOM_VARIABLE, is_room);
   for (const char* const variable :
        {MOORED_RUN_VARIABLE, MOORED_RUN_JSON_VARIABLE, MOORED_RUN_COMMAND_VARIABLE})
     unsetenv(variable);
@@ -115,6 +142,33 @@ keeping process::find_python() noexcept {
   }
   keeping_.store(found, std::memory_order_release);
   return found;
+}
+
+void process::look_for_late_python() {
+  if (version_.load(std::memory_order_acquire) != nullptr) return;
+  const char* const version = version_of_late_python();
+  if (version == nullptr) return;
+  version_.store(version, std::memory_order_release);
+  keeping_.store(keeping::out_of_reach, std::memory_order_release);
+}
+
+std::string process::describe() const {
+  switch (decided()) {
+    case keeping::on:
+      return "kept";
+    case keeping::undecided:
+      return "no Python in this process";
+    case keeping::not_asked:
+      return "not kept, only the cache is used";
+    case keeping::other_python:
+      return "not kept: " + (could_have_moored(version_.load(std::memory_order_acquire))
+                                 ? "this moored was built for Python " + std::string(our_python) +
+                                       ", install it for this one as well"
+                                 : "moored needs Python 3.10 or later");
+    case keeping::out_of_reach:
+      return "not kept: Python was loaded late, by dlopen";
+  }
+  return "unknown";
 }
 
 std::string process::python_version() const {

@@ -18,8 +18,6 @@ enum class keeping : std::uint8_t {
   out_of_reach,  ///< There is one, but its functions are not visible to this library.
 };
 
-[[nodiscard]] const char* describe(keeping what) noexcept;
-
 /// What happened in this process.
 struct numbers {
   std::uint64_t threads_seen = 0;
@@ -50,8 +48,21 @@ class process {
     return keeping_.load(std::memory_order_acquire);
   }
 
+  /// For the report: a Python that was loaded late, and whose native threads did not call back, has
+  /// not been met. Any thread, when the program has ended.
+  void look_for_late_python();
+
+  /// Whether states are kept in this process, or why not, for people.
+  [[nodiscard]] std::string describe() const;
+
   /// As in "3.11.7"; empty when no Python was met.
   [[nodiscard]] std::string python_version() const;
+
+  /// True in the child of a fork, from the fork on.
+  [[nodiscard]] bool is_forked() const noexcept { return is_forked_; }
+
+  /// Has what this process starts from now on run without moored. Any thread.
+  void leave_the_environment() const;
 
   /// Since this process began: a forked child begins at the fork.
   [[nodiscard]] numbers own() const noexcept;
@@ -60,11 +71,11 @@ class process {
 
  private:
   keeping find_python() noexcept;
-  void leave_the_environment() const;
   [[nodiscard]] numbers total() const noexcept;
 
   settings settings_;
   numbers before_fork_;
+  bool is_forked_ = false;
   std::atomic<keeping> keeping_{keeping::undecided};
   std::atomic<const char*> version_{nullptr};
 };

@@ -3,69 +3,24 @@
 
 #include <moored/version.hpp>
 
-#include <fcntl.h>
 #include <sched.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <string_view>
 
+#include "estimate.hpp"
 #include "process.hpp"
+#include "writing.hpp"
 
 namespace moored::run {
 
 namespace {
-
-/// What one chunk costs here and now: to map it, to touch it, to unmap it. Nearly all of a
-/// temporary state's cost is that.
-[[nodiscard]] double seconds_per_chunk() noexcept {
-  constexpr std::size_t chunk = 16 * 1024;
-  constexpr int batches = 5, chunks_a_batch = 40;
-  auto best = std::chrono::steady_clock::duration::max();
-  for (int batch = 0; batch < batches; ++batch) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int at = 0; at < chunks_a_batch; ++at) {
-      void* const mapped =
-          mmap(nullptr, chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (mapped == MAP_FAILED) return 0;
-      *static_cast<volatile char*>(mapped) = 1;
-      munmap(mapped, chunk);
-    }
-    best = std::min(best, std::chrono::steady_clock::now() - start);
-  }
-  return std::chrono::duration<double>(best).count() / chunks_a_batch;
-}
-
-/// Each call that was served, and each chunk that came from the cache, spared one mapping. 3.10 has
-/// no chunks.
-[[nodiscard]] double seconds_saved(const numbers& own) noexcept {
-  if (own.chunk_hits + own.chunk_misses == 0) return 0;
-  return static_cast<double>(own.calls_served + own.chunk_hits) * seconds_per_chunk();
-}
-
-/// Writes all of it, or says why not.
-[[nodiscard]] int write_all(int file, std::string_view text) noexcept {
-  while (!text.empty()) {
-    const ssize_t written = write(file, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return 0;
-}
-
-void say(const std::string& text) noexcept {
-  (void)write_all(STDERR_FILENO, text);
-}
 
 [[nodiscard]] std::string line(std::string_view what, std::string_view value) {
   constexpr std::size_t width = 44;
@@ -76,19 +31,25 @@ void say(const std::string& text) noexcept {
   return text + '\n';
 }
 
-[[nodiscard]] std::string in_milliseconds(double seconds) {
+/// In the unit in which it has figures before the point.
+[[nodiscard]] std::string readable(double seconds) {
   std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.1f ms", seconds * 1e3);
+  if (seconds < 1e-3) {
+    std::snprintf(text.data(), text.size(), "%.0f us", seconds * 1e6);
+  } else if (seconds < 1) {
+    std::snprintf(text.data(), text.size(), "%.1f ms", seconds * 1e3);
+  } else {
+    std::snprintf(text.data(), text.size(), "%.2f s", seconds);
+  }
   return text.data();
 }
 
 [[nodiscard]] std::string as_table(const process& here, const numbers& own, double saved) {
   std::string text = "moored run: ";
   if (!here.asked().is_top()) text += "process " + std::to_string(getpid()) + ", ";
-  const std::string python = here.python_version();
-  if (!python.empty()) text += "Python " + python + ", states of native threads ";
-  text += describe(here.decided());
+  text += "Python " + here.python_version() + ", states of native threads " + here.describe();
   text += '\n';
+  if (here.decided() == keeping::out_of_reach) return text;  // there is nothing to count
   if (here.decided() == keeping::on) {
     text += line("threads seen", std::to_string(own.threads_seen));
     text += line("states adopted", std::to_string(own.states_adopted));
@@ -98,11 +59,9 @@ void say(const std::string& text) noexcept {
     text += line("states left to Python", std::to_string(own.states_forgotten));
     text += line("calls served from a kept state", std::to_string(own.calls_served));
   }
-  if (!python.empty()) {
-    text += line("chunk hits", std::to_string(own.chunk_hits));
-    text += line("chunk misses", std::to_string(own.chunk_misses));
-    text += line("estimated time saved", in_milliseconds(saved));
-  }
+  text += line("chunk hits", std::to_string(own.chunk_hits));
+  text += line("chunk misses", std::to_string(own.chunk_misses));
+  if (own.chunk_hits + own.chunk_misses != 0) text += line("estimated time saved", readable(saved));
   return text;
 }
 
@@ -156,7 +115,7 @@ void say(const std::string& text) noexcept {
                      ",\n  \"machine\": " + machine() +
                      ",\n  \"command\": " + quoted(here.asked().command) +
                      ",\n  \"rows\": [\n    {";
-  text += "\n      \"states_of_native_threads\": " + quoted(describe(here.decided()));
+  text += "\n      \"states_of_native_threads\": " + quoted(here.describe());
   const auto field = [&text](const char* name, std::uint64_t value) {
     text += ",\n      \"";
     text += name;
@@ -178,44 +137,33 @@ void say(const std::string& text) noexcept {
   return text + "\n    }\n  ]\n}\n";
 }
 
-/// As a whole or not at all: into a neighbour first, then renamed. What is no file, as /dev/stdout,
-/// is written to, not replaced. Returns an errno, or 0.
-[[nodiscard]] int write_document(const std::string& path, const std::string& text) {
-  struct stat found {};
-  const bool is_device = stat(path.c_str(), &found) == 0 && !S_ISREG(found.st_mode);
-  const std::size_t name = path.rfind('/') + 1;
-  const std::string target = is_device ? path
-                                       : path.substr(0, name) + '.' + path.substr(name) + '.' +
-                                             std::to_string(getpid()) + ".tmp";
-  const int file = open(target.c_str(), O_WRONLY | O_CLOEXEC | (is_device ? 0 : O_CREAT | O_TRUNC),
-                        0666);  // NOLINT: the umask takes away
-  if (file < 0) return errno;
-  int failed = write_all(file, text);
-  if (close(file) != 0 && failed == 0) failed = errno;
-  if (is_device) return failed;
-  if (failed == 0 && rename(target.c_str(), path.c_str()) != 0) failed = errno;
-  if (failed != 0) unlink(target.c_str());
-  return failed;
+/// Of a child, only what has to do with native threads is of interest. A process that was forked is
+/// no news where states cannot be kept: the one that it came from says so.
+[[nodiscard]] bool has_something_to_say(const process& here, const numbers& own) {
+  if (here.python_version().empty()) return false;
+  if (here.asked().is_top() || own.threads_seen > 0) return true;
+  const keeping decided = here.decided();
+  return !here.is_forked() &&
+         (decided == keeping::other_python || decided == keeping::out_of_reach);
 }
 
 }  // namespace
 
-void report(const process& here) {
+void report(process& here) {
   const settings& asked = here.asked();
   const bool writes = !asked.json.empty() && asked.is_top();
   if (!asked.present || !(asked.statistics || writes)) return;
+  here.look_for_late_python();
   const numbers own = here.own();
-  // A child that had nothing to do with native threads is nobody's interest.
-  const bool prints =
-      asked.statistics &&
-      (asked.is_top() ? !here.python_version().empty()
-                      : own.threads_seen > 0 || here.decided() == keeping::other_python);
+  const bool prints = asked.statistics && has_something_to_say(here, own);
   if (!prints && !writes) return;
   const double saved = seconds_saved(own);
   if (prints) say(as_table(here, own, saved));
   if (!writes) return;
-  if (const int failed = write_document(asked.json, as_document(here, own, saved)))
-    say("moored: cannot write " + asked.json + ": " + std::strerror(failed) + '\n');
+  if (const int failed = write_document(asked.json, as_document(here, own, saved))) {
+    const std::string place = asked.descriptor() == STDOUT_FILENO ? "stdout" : asked.json;
+    say("moored: cannot write " + place + ": " + std::strerror(failed) + '\n');
+  }
 }
 
 }  // namespace moored::run

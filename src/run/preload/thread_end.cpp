@@ -11,10 +11,8 @@
 
 #include "gil_wait.hpp"
 #include "joiners.hpp"
+#include "next.hpp"
 #include "process.hpp"
-#include "real_functions.hpp"
-
-#define MOORED_EXPORT [[gnu::visibility("default")]]
 
 namespace moored::run {
 
@@ -24,9 +22,9 @@ using detail::adoption;
 using detail::the_ended;
 using detail::this_thread;
 
-constinit real_function<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>
-    real_create{"pthread_create"};
-constinit real_function<int(thrd_t*, thrd_start_t, void*)> real_c11_create{"thrd_create"};
+constinit next_function<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>
+    next_create{"pthread_create"};
+constinit next_function<int(thrd_t*, thrd_start_t, void*)> next_c11_create{"thrd_create"};
 
 [[gnu::tls_model("initial-exec")]] constinit thread_local moored_thread* this_entry = nullptr;
 
@@ -89,6 +87,11 @@ void after_fork() noexcept {
   return looks_after_threads() ? new (std::nothrow) moored_thread{} : nullptr;
 }
 
+[[gnu::constructor]] void find() {
+  (void)next_create.find();
+  (void)next_c11_create.find();
+}
+
 }  // namespace
 
 extern "C" {
@@ -119,20 +122,20 @@ void moored_end_of_thread(void* given) {
 MOORED_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                                  void* (*run)(void*), void* argument) noexcept {
   moored_thread* const entry = make_entry();
-  if (entry == nullptr) return real_create.get()(thread, attributes, run, argument);
+  if (entry == nullptr) return next_create.find()(thread, attributes, run, argument);
   entry->run = run;
   entry->argument = argument;
-  const int failed = real_create.get()(thread, attributes, moored_run_thread, entry);
+  const int failed = next_create.find()(thread, attributes, moored_run_thread, entry);
   if (failed != 0) delete entry;
   return failed;
 }
 
 MOORED_EXPORT int thrd_create(thrd_t* thread, thrd_start_t run, void* argument) {
   moored_thread* const entry = make_entry();
-  if (entry == nullptr) return real_c11_create.get()(thread, run, argument);
+  if (entry == nullptr) return next_c11_create.find()(thread, run, argument);
   entry->run_c11 = run;
   entry->argument = argument;
-  const int failed = real_c11_create.get()(thread, moored_run_c11_thread, entry);
+  const int failed = next_c11_create.find()(thread, moored_run_c11_thread, entry);
   if (failed != thrd_success) delete entry;
   return failed;
 }

@@ -41,6 +41,11 @@ def foreign_calls() -> int:
     return _told["foreign_calls"]
 
 
+def told() -> dict[str, int]:
+    """Return all that was seen."""
+    return _told | {"foreign_threads": len(_calls)}
+
+
 @atexit.register
 def _tell() -> None:
-    print("witness", json.dumps(_told | {"foreign_threads": len(_calls)}), file=sys.stderr)
+    print("witness", json.dumps(told()), file=sys.stderr)

@@ -28,8 +28,9 @@ struct channel_capsule {
   /// the time is over (negative: no limit), -1 with an exception when a signal handler raised, or
   /// the OS refused.
   int (*wait)(void* channel, std::int64_t timeout_ns);
-  /// A descriptor that becomes readable when there is something to take, for an event loop. -1 with
-  /// an exception.
+  /// The channel's own descriptor, which is for the one loop that runs the handler: it becomes
+  /// readable when the delivery says that the loop is to run it, and at the close. Consumers that
+  /// take subscribe (below). -1 with an exception.
   int (*fileno)(void* channel);
   /// Makes the descriptor unreadable until the next wake. Do it before taking.
   void (*acknowledge)(void* channel);

@@ -1,5 +1,5 @@
-// moored/detail/channel/registry.hpp: all channels of this copy of moored, for what concerns them all: the
-// end of Python, forks, and interrupts that main does not see.
+// moored/detail/channel/registry.hpp: all channels of this copy of moored, for what concerns them
+// all: the end of Python, forks, and handlers that are late.
 #pragma once
 
 #include <pthread.h>
@@ -10,18 +10,19 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "../cpython/gil_view.hpp"
 #include "core.hpp"
+#include "own_thread.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
 
-/// Who waits for Python without being inside, and must hear that it ends.
+/// What waits for Python without being inside, and must hear that it ends.
 class waits_for_python {
  public:
   virtual ~waits_for_python() = default;
@@ -40,14 +41,19 @@ class channel_registry {
 
   /// Throws std::bad_alloc.
   void add(const std::shared_ptr<channel_core>& channel) {
-    const std::lock_guard lock(mutex_);
-    if (!hook_forks()) throw std::bad_alloc();
-    erase_where(channels_, [](const known& one) { return one.channel.expired(); });
-    channels_.push_back(known{channel, {}, 0});
+    bool is_late = false;
+    {
+      const locked lock(mutex_);
+      if (!hook_forks()) throw std::bad_alloc();
+      erase_where(channels_, [](const known& one) { return one.channel.expired(); });
+      channels_.push_back(known{channel, {}, 0});
+      is_late = is_open(said_farewell_in_) && said_farewell_in_ == the_gate.now();
+    }
+    if (is_late) channel->end_without_python();
   }
 
   void add(const std::shared_ptr<waits_for_python>& waiter) {
-    const std::lock_guard lock(mutex_);
+    const locked lock(mutex_);
     erase_where(waiters_, [](const auto& waits) { return waits.expired(); });
     waiters_.push_back(waiter);
   }
@@ -60,34 +66,35 @@ class channel_registry {
     if (met_.exchange(now) != now) cpython::gil_view::find();
   }
 
-  /// Main may have gone to sleep, or into a long call, before it saw a pending call. A thread of
-  /// moored's looks after some ms, and lives while there is anything to look after. False when
-  /// there is neither memory nor a thread for that.
+  /// Main may have gone to sleep, or into a long call, before it saw a pending call; a loop that was
+  /// told may have ended. A thread of moored's looks after some ms, and lives while there is
+  /// anything to look after. False when there is neither memory nor a thread for that.
   [[nodiscard]] bool watch_over(channel_core& channel) noexcept;
 
  private:
-  // What comes at a fork, at the end of Python, or on a watching thread has nobody whom it could
-  // tell that there is no memory. So all that it needs is in here.
+  // A fork, the end of Python and the watching thread have no caller that could be told that there
+  // is no memory. So all that they need is in here.
   struct known {
     std::weak_ptr<channel_core> channel;
     std::shared_ptr<channel_core> forking;  // its lock is ours through a fork
-    epoch farewell_in = 0;                     // it has had the farewell of that life
+    epoch farewell_in = 0;                  // it has had the farewell of that life
   };
   struct watched {
     std::weak_ptr<channel_core> channel;
-    bool is_late = false;  // at the last look its pending call was on its way
+    bool is_late = false;  // it was at the last look
   };
 
   channel_registry() {
-    the_gate.before_closing.store([](deadline*) noexcept { the().farewell(); });
+    the_gate.before_closing.store([](deadline* until) noexcept { the().farewell(until); });
+    const locked lock(mutex_);
     (void)hook_forks();
   }
 
   /// False when there is no memory for it.
-  [[nodiscard]] bool hook_forks() noexcept {
+  [[nodiscard]] bool hook_forks() noexcept MOORED_REQUIRES(mutex_) {
     if (!hooked_) {
-      hooked_ = pthread_atfork([] { the().before_fork(); }, [] { the().after_fork(false); },
-                               [] { the().after_fork(true); }) == 0;
+      hooked_ = pthread_atfork([] { the().before_fork(); }, [] { the().after_fork_in_parent(); },
+                               [] { the().after_fork_in_child(); }) == 0;
     }
     return hooked_;
   }
@@ -95,7 +102,7 @@ class channel_registry {
   /// One that lives and has not had its farewell, which it now gets.
   [[nodiscard]] std::shared_ptr<channel_core> next_farewell() noexcept {
     const epoch now = the_gate.now();
-    const std::lock_guard lock(mutex_);
+    const locked lock(mutex_);
     for (known& one : channels_) {
       if (std::exchange(one.farewell_in, now) == now) continue;
       if (auto channel = one.channel.lock()) return channel;
@@ -104,57 +111,67 @@ class channel_registry {
   }
 
   [[nodiscard]] std::shared_ptr<channel_core> next_forked() noexcept {
-    const std::lock_guard lock(mutex_);
+    const locked lock(mutex_);
     for (known& one : channels_)
       if (one.forking != nullptr) return std::move(one.forking);
     return nullptr;
   }
 
-  void farewell() noexcept {
+  /// With the deadline of the whole end. Without one Python can run no more.
+  void farewell(deadline* until) noexcept {
     std::vector<std::weak_ptr<waits_for_python>> waiters;
     {
-      const std::lock_guard lock(mutex_);
+      const locked lock(mutex_);
       waiters.swap(waiters_);
+      said_farewell_in_ = the_gate.now();
     }
     for (const auto& waits : waiters)
       if (const auto waiter = waits.lock()) waiter->python_ends();
-    while (const auto channel = next_farewell()) channel->farewell();
+    while (const auto channel = next_farewell()) {
+      if (until != nullptr)
+        channel->farewell(*until);
+      else
+        channel->end_without_python();
+    }
   }
 
-  void before_fork() noexcept {
+  void before_fork() noexcept MOORED_UNCHECKED {
     mutex_.lock();
     for (known& one : channels_) {
       one.forking = one.channel.lock();
       if (one.forking != nullptr) one.forking->before_fork();
     }
   }
-  void after_fork(bool child) noexcept {
-    for (const known& one : channels_) {
-      if (one.forking == nullptr) continue;
-      if (child) {
-        one.forking->after_fork_in_child();
-      } else {
-        one.forking->after_fork_in_parent();
-      }
-    }
-    if (child) {
-      watched_.clear();
-      watching_ = false;
-    }
+  void after_fork_in_parent() noexcept MOORED_UNCHECKED {
+    for (const known& one : channels_)
+      if (one.forking != nullptr) one.forking->after_fork_in_parent();
     mutex_.unlock();
     while (next_forked()) {  // ends not under the lock: the last of a channel may be here
     }
   }
+  void after_fork_in_child() noexcept MOORED_UNCHECKED {
+    for (known& one : channels_) {
+      if (one.forking == nullptr) continue;
+      one.forking->after_fork_in_child();
+      // The last of a channel, which another thread of the parent has just let go: it stays, for
+      // what is in it is the parent's to destroy.
+      if (one.forking.use_count() != 1) one.forking.reset();
+    }
+    watched_.clear();
+    watching_ = false;
+    mutex_.unlock();
+  }
 
   void watch() noexcept;
 
-  std::mutex mutex_;
-  std::vector<known> channels_;
-  std::vector<watched> watched_;
-  std::vector<std::weak_ptr<waits_for_python>> waiters_;
-  bool hooked_ = false;
-  bool watching_ = false;
-  int quiet_ = 0;  // rounds in which there was nothing to watch
+  mutex mutex_;
+  std::vector<known> channels_ MOORED_GUARDED_BY(mutex_);
+  std::vector<watched> watched_ MOORED_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<waits_for_python>> waiters_ MOORED_GUARDED_BY(mutex_);
+  bool hooked_ MOORED_GUARDED_BY(mutex_) = false;
+  bool watching_ MOORED_GUARDED_BY(mutex_) = false;
+  int quiet_ MOORED_GUARDED_BY(mutex_) = 0;  // rounds in which there was nothing to watch
+  epoch said_farewell_in_ MOORED_GUARDED_BY(mutex_) = 0;
   std::atomic<epoch> met_{0};
 };
 
@@ -169,13 +186,13 @@ inline bool channel_registry::watch_over(channel_core& channel) noexcept {
   const auto is_it = [&](const watched& one) {
     return !one.channel.owner_before(wanted) && !wanted.owner_before(one.channel);
   };
-  const std::lock_guard lock(mutex_);
+  const locked lock(mutex_);
   try {
     if (std::none_of(watched_.begin(), watched_.end(), is_it))
       watched_.push_back(watched{wanted, false});
     quiet_ = 0;
     if (watching_) return true;
-    std::thread([this] { watch(); }).detach();
+    start_thread([this] { watch(); });
     return watching_ = true;
   } catch (const std::exception&) {
     return false;
@@ -188,24 +205,22 @@ inline void channel_registry::watch() noexcept {
   for (;;) {
     std::this_thread::sleep_for(patience);
     for (std::size_t at = 0;; ++at) {
-      // Not kept under the lock: the last of a channel may be here, and its end may wait for the
-      // GIL.
-      std::shared_ptr<channel_core> channel;
-      bool is_late = false;
+      std::shared_ptr<channel_core> channel;  // ends not under the lock
+      bool was_late = false;
       {
-        const std::lock_guard lock(mutex_);
+        const locked lock(mutex_);
         if (at == watched_.size()) break;
         channel = watched_[at].channel.lock();
-        is_late = watched_[at].is_late;
+        was_late = watched_[at].is_late;
       }
       if (channel == nullptr) continue;
-      if (is_late && channel->is_interrupting()) channel->enter_instead_of_main();
-      const bool is_interrupting = channel->is_interrupting();
-      const std::lock_guard lock(mutex_);
-      watched_[at].is_late = is_interrupting;
-      if (is_interrupting) quiet_ = 0;
+      if (was_late) channel->look_after();
+      const bool is_late = channel->is_late();
+      const locked lock(mutex_);
+      watched_[at].is_late = is_late;
+      if (is_late) quiet_ = 0;
     }
-    const std::lock_guard lock(mutex_);
+    const locked lock(mutex_);
     if (++quiet_ < quiet_rounds) continue;
     watched_.clear();
     watching_ = false;

@@ -1,4 +1,4 @@
-// moored/detail/channel/ring.hpp: the events of a channel, in order: a queue that grows up to what was needed.
+// moored/detail/channel/ring.hpp: a queue that grows up to what was needed.
 #pragma once
 
 #include <algorithm>
@@ -46,8 +46,7 @@ class ring {
 
   /// Throws std::bad_alloc, and has then changed nothing.
   void push(T&& value) {
-    if (MOORED_UNLIKELY(size_ == room_))
-      grow();
+    if (MOORED_UNLIKELY(size_ == room_)) grow();
     ::new (static_cast<void*>(slots_ + at(size_))) T(std::move(value));
     ++size_;
   }
@@ -69,6 +68,12 @@ class ring {
   void clear() noexcept {
     while (!empty()) drop();
     head_ = 0;
+  }
+
+  /// Leaves them where they are, for ever.
+  void forget() noexcept {
+    slots_ = nullptr;
+    room_ = head_ = size_ = 0;
   }
 
   friend void swap(ring& a, ring& b) noexcept {

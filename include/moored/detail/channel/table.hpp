@@ -1,4 +1,4 @@
-// moored/detail/channel/table.hpp: fills the table of channel_capsule.hpp for a channel of this copy.
+// moored/detail/channel/table.hpp: fills the table of capsule.hpp for a channel of this copy.
 #pragma once
 
 #include <algorithm>
@@ -34,22 +34,17 @@ struct filled_table : channel_capsule {
 
 inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) {
   using waited = channel_core::waited;
+  const auto alive = core_of(channel).shared_from_this();
   deadline until(time_of(timeout_ns));
-  try {
-    for (;;) {
-      if (PyErr_CheckSignals() != 0) return -1;
-      const waited came = core_of(channel).wait(until);
-      if (came != waited::signal) return came == waited::ready ? 1 : 0;
-    }
-  } catch (const std::system_error& why) {
-    errno = why.code().value();
-    PyErr_SetFromErrno(PyExc_OSError);
-    return -1;
+  for (;;) {
+    if (PyErr_CheckSignals() != 0) return -1;
+    const waited came = alive->wait(until);
+    if (came != waited::signal) return came == waited::ready ? 1 : 0;
   }
 }
 
 inline int deliver_for_capsule(void* channel) {
-  switch (core_of(channel).deliver()) {
+  switch (core_of(channel).deliver(false)) {
     case channel_core::left::nothing:
       return 0;
     case channel_core::left::something:
@@ -99,6 +94,18 @@ inline std::size_t stats_for_capsule(void* channel, std::uint64_t* numbers,
   return given;
 }
 
+inline int subscribe_for_capsule(void* channel) noexcept {
+  try {
+    return core_of(channel).subscribe();
+  } catch (const std::system_error& why) {
+    errno = why.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return -1;
+}
+
 inline PyObject* make_capsule(std::shared_ptr<channel_core> core) noexcept {
   auto* const filled = new (std::nothrow) filled_table;
   if (filled == nullptr) return PyErr_NoMemory();
@@ -122,6 +129,9 @@ inline PyObject* make_capsule(std::shared_ptr<channel_core> core) noexcept {
   table.close = [](void* channel) { core_of(channel).close(); };
   table.closed = [](void* channel) { return core_of(channel).closed() ? 1 : 0; };
   table.stats = stats_for_capsule;
+  table.subscribe = subscribe_for_capsule;
+  table.acknowledge_own = [](void* channel, int fd) { core_of(channel).acknowledge(fd); };
+  table.unsubscribe = [](void* channel, int fd) { core_of(channel).unsubscribe(fd); };
   filled->core = std::move(core);
   PyObject* const capsule = PyCapsule_New(
       static_cast<channel_capsule*>(filled), channel_capsule_name, [](PyObject* mine) {

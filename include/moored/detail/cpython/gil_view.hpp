@@ -42,7 +42,7 @@ class gil_view {
 
   [[nodiscard]] static holder look() noexcept {
 #if MOORED_PUBLISHES_GIL
-    const int* const locked = locked_.load(std::memory_order_relaxed);
+    const int* const locked = locked_.load(std::memory_order_acquire);
     if (locked == nullptr) return holder::unknown;
     if (__atomic_load_n(locked, __ATOMIC_RELAXED) == 0) return holder::nobody;
     return is_main(__atomic_load_n(last_holder_, __ATOMIC_RELAXED));
@@ -61,7 +61,7 @@ class gil_view {
 
 #if MOORED_PUBLISHES_GIL
   [[nodiscard]] static bool shows(const PyThreadState* state) noexcept {
-    const int* const locked = locked_.load(std::memory_order_relaxed);
+    const int* const locked = locked_.load(std::memory_order_acquire);
     return __atomic_load_n(locked, __ATOMIC_RELAXED) == 1 &&
            __atomic_load_n(last_holder_, __ATOMIC_RELAXED) == state;
   }

@@ -69,6 +69,9 @@ class gate {
     here.leave();
   }
 
+  [[nodiscard]] static constexpr bool is_open(epoch which) noexcept {
+    return detail::is_open(which);
+  }
   [[nodiscard]] epoch now() const noexcept { return epoch_.load(std::memory_order_acquire); }
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
@@ -135,7 +138,7 @@ class gate {
   /// Called by close(), attached, while Python still works and threads may still enter, with the
   /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.
   std::atomic<void (*)(deadline*) noexcept> before_closing{nullptr};
-  /// Called when an epoch ends in which close() has run, attached, while Python still works.
+  /// Called by close() when no more threads enter, attached, while Python still works.
   std::atomic<void (*)() noexcept> after_closing{nullptr};
 
   std::atomic<std::uint64_t> shared{0};  ///< 1 while there is a shared state: made, not kept.

@@ -8,6 +8,8 @@
 
 #include <Python.h>
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 #include <new>
@@ -100,6 +102,7 @@ class main_drops {
 
   /// As drops::add, and asks main to empty the list at its next turn in Python.
   void add(PyObject* object, const home& of) noexcept {
+    watch_for_ends();
     list_.add(object, of);
     ask();
   }
@@ -133,11 +136,23 @@ class main_drops {
   std::atomic<void (*)() noexcept> empty_others{nullptr};
 
  private:
+  /// The end of the epoch empties the list, and the child of a fork forgets it. Twice by two
+  /// threads does no harm.
+  void watch_for_ends() noexcept;
+
   drops list_;
   std::atomic<bool> asked_{false};
+  std::atomic<bool> watching_{false};
 };
 
 MOORED_CONSTINIT inline main_drops the_main_drops;
+
+inline void main_drops::watch_for_ends() noexcept {
+  if (watching_.load(std::memory_order_acquire)) return;
+  the_gate.after_closing.store([]() noexcept { the_main_drops.empty(); });
+  if (pthread_atfork(nullptr, nullptr, [] { the_main_drops.after_fork(); }) == 0)
+    watching_.store(true, std::memory_order_release);
+}
 
 }  // namespace detail
 MOORED_NAMESPACE_END

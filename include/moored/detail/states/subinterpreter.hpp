@@ -153,6 +153,11 @@ class subinterpreters {
     const locked lock(mutex_);
     return find_locked(id);
   }
+  [[nodiscard]] std::size_t open_ones() noexcept {
+    const locked lock(mutex_);
+    return static_cast<std::size_t>(
+        std::count_if(all_.begin(), all_.end(), [](const auto& one) { return one->is_open(); }));
+  }
   /// The one with this number that is known already, or `one`, which is known from now on. Throws
   /// std::bad_alloc.
   [[nodiscard]] std::shared_ptr<subinterpreter> add(std::shared_ptr<subinterpreter> one) {
