@@ -21,17 +21,27 @@
 #pragma weak PyCapsule_New
 #pragma weak PyCFunction_New
 #pragma weak PyCMethod_New
+#pragma weak PyContext_CopyCurrent
+#pragma weak PyContext_Enter
+#pragma weak PyContext_Exit
 #pragma weak PyDict_Clear
 #pragma weak PyDict_DelItemString
 #pragma weak PyDict_GetItemString
+#pragma weak PyDict_New
 #pragma weak PyDict_SetItemString
 #pragma weak PyErr_Clear
 #pragma weak PyErr_Fetch
+#pragma weak PyErr_GetRaisedException
 #pragma weak PyErr_NoMemory
+#pragma weak PyErr_NormalizeException
 #pragma weak PyErr_Occurred
+#pragma weak PyErr_Restore
+#pragma weak PyErr_SetRaisedException
 #pragma weak PyEval_AcquireThread
 #pragma weak PyEval_RestoreThread
 #pragma weak PyEval_SaveThread
+#pragma weak PyException_GetTraceback
+#pragma weak PyException_SetTraceback
 #pragma weak PyGILState_Ensure
 #pragma weak PyGILState_GetThisThreadState
 #pragma weak PyGILState_Release
@@ -43,11 +53,17 @@
 #pragma weak PyInterpreterState_Main
 #pragma weak PyInterpreterView_Close
 #pragma weak PyInterpreterView_FromMain
+#pragma weak PyIter_Next
 #pragma weak PyMem_RawCalloc
 #pragma weak PyMem_RawFree
+#pragma weak PyObject_Call
 #pragma weak PyObject_CallMethod
+#pragma weak PyObject_CallNoArgs
 #pragma weak PyObject_GetArenaAllocator
+#pragma weak PyObject_GetAttrString
+#pragma weak PyObject_GetIter
 #pragma weak PyObject_SetArenaAllocator
+#pragma weak PySet_Type
 #pragma weak PySys_WriteStderr
 #pragma weak PyThread_get_thread_ident
 #pragma weak PyThreadState_Clear
@@ -62,6 +78,7 @@
 #pragma weak PyThreadState_Release
 #pragma weak PyThreadState_SetAsyncExc
 #pragma weak PyThreadState_Swap
+#pragma weak PyTuple_New
 
 // Before they were public; inline functions by now.
 #if PY_VERSION_HEX < 0x030D0000

@@ -91,8 +91,9 @@ inline bool gate::open() {
     if (is_open(last)) return true;
     if (is_closing(last) && has_marked_interpreter()) return true;
     if (!hooked_) {
-      hooked_ = pthread_atfork(nullptr, nullptr, [] {
-        the_keepers.after_fork();
+      hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
+                               [] { the_keepers.after_fork_in_parent(); }, [] {
+        the_keepers.after_fork(this_thread.listed);
         the_gate.after_fork(this_thread.counted_in);
         this_thread.forget_all_after_fork();
       }) == 0;
