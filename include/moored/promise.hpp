@@ -22,6 +22,7 @@
 #include "attach.hpp"
 #include "channel.hpp"
 #include "converter.hpp"
+#include "detail/own_thread.hpp"
 #include "python_error.hpp"
 #include "reference.hpp"
 
@@ -111,7 +112,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     if (only == nullptr || only->completions_.closed()) {
       auto box = std::make_shared<mailbox>();
       box->completions_.on_batch(complete_all);
-      start_thread([box] { box->carry(); });
+      start_own_thread([box] { box->carry(); }).detach();
       only = std::move(box);  // not before it has its thread
     }
     return only;

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../config.hpp"
+
 MOORED_NAMESPACE_BEGIN
 
 inline constexpr const char* channel_capsule_name = "moored.channel.1";
