@@ -136,7 +136,7 @@ Result await(const reference& loop, const reference& function, std::chrono::nano
     const attachment attached = function.attach();
     detail::channel_registry& registry = detail::channel_registry::the();
     registry.meet_python();
-    registry.add(there);
+    if (!registry.add(there)) throw interpreter_closed(refusal::closing);
     const auto asyncio = reference::steal(PyImport_ImportModule("asyncio"));
     if (!asyncio) throw python_error::current();
     const auto running =

@@ -44,7 +44,7 @@ class MOORED_PUBLIC_TYPE channel {
   /// Throws unsupported, std::bad_alloc, and std::system_error without descriptors; nothing is then
   /// left of it.
   MOORED_HIDDEN explicit channel(channel_options options = {},
-                   conversion convert = detail::default_conversion<T>()) {
+                                 conversion convert = detail::default_conversion<T>()) {
     auto core = std::make_shared<detail::channel_of<T>>(std::move(options), convert);
     detail::channel_registry::the().add(core);
     struct native_end {
@@ -61,9 +61,11 @@ class MOORED_PUBLIC_TYPE channel {
   /// Queues it: some ten ns. On a full channel whatever `when_full` says; to wait it lets go of the
   /// GIL. Within the handler it never waits: what would wait is rejected.
   ///
-  /// Memory, a thread or a descriptor that is not to be had stops nobody here: an event that cannot
-  /// be queued is refused and counted. Where nobody can be told of one that is queued it stays
-  /// queued, and the next sender tries again, as a blocked one does by itself.
+  /// Memory, a thread or a descriptor that is not to be had holds no sender up: an event that
+  /// cannot be queued is refused and counted. Where no consumer can be told of one that is queued
+  /// it stays queued, and the next sender tries again, as a blocked one does by itself.
+  ///
+  /// No point at which a thread is cancelled (pthread_cancel).
   MOORED_HIDDEN sent send(T value) noexcept { return core_->send(std::move(value), true); }
   /// The same, but where send() would wait it rejects.
   MOORED_HIDDEN sent try_send(T value) noexcept { return core_->send(std::move(value), false); }
@@ -72,14 +74,16 @@ class MOORED_PUBLIC_TYPE channel {
   /// more are queued. Throws std::bad_alloc.
   MOORED_HIDDEN void reserve(std::size_t events) { core_->reserve(events); }
 
-  /// Refuses from now on, and wakes everybody who waits. What was sent is still delivered.
+  /// Refuses from now on, and wakes all that wait. What was sent is still delivered.
   MOORED_HIDDEN void close() noexcept { core_->close(); }
   MOORED_HIDDEN [[nodiscard]] bool closed() const noexcept { return core_->closed(); }
   MOORED_HIDDEN [[nodiscard]] channel_stats stats() const noexcept { return core_->stats(); }
 
   /// Changes the delivery, also while events flow. Throws unsupported.
   MOORED_HIDDEN void deliver_by(delivery how) { core_->deliver_by(how); }
-  MOORED_HIDDEN [[nodiscard]] delivery delivered_by() const noexcept { return core_->delivered_by(); }
+  MOORED_HIDDEN [[nodiscard]] delivery delivered_by() const noexcept {
+    return core_->delivered_by();
+  }
 
   /// A native handler, run attached, with the events of one batch. An exception is reported as
   /// unraisable. May be called unattached; attaches.

@@ -17,9 +17,9 @@ MOORED_NAMESPACE_BEGIN
 
 /// How a channel's events reach Python.
 enum class delivery : std::uint8_t {
-  poll,       ///< Nobody is told; the consumer takes when it likes.
-  wake,       ///< A descriptor tells the event loop, or whoever waits, once per batch. The default.
-  enter,      ///< The sender that finds nobody inside attaches, and runs the handler for everybody.
+  poll,       ///< The handler's loop is not told; it delivers when it likes.
+  wake,       ///< A descriptor tells the handler's loop, once per batch. The default.
+  enter,      ///< The sender that finds no other inside attaches, and runs the handler for all.
   interrupt,  ///< The main thread runs the handler between two bytecodes. CPython 3.13 and later.
   adaptive,   ///< `enter` while the GIL is free, `interrupt` while main holds it.
 };

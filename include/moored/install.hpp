@@ -10,8 +10,6 @@
 // state is attached any more, by several threads at once.
 #pragma once
 
-#include <dlfcn.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -21,6 +19,7 @@
 #endif
 
 #include "detail/cpython/versions.hpp"
+#include "detail/stay_loaded.hpp"
 
 MOORED_NAMESPACE_BEGIN
 
@@ -129,14 +128,6 @@ inline void free_arena(void*, void* block, std::size_t size) noexcept {
   cache.below.free(cache.below.ctx, block, size);
 }
 
-/// Keeps the library with the cache and its functions in memory for good. Where the symbol is
-/// unique glibc does so by itself.
-inline void stay_loaded(const chunk_cache& cache) noexcept {
-  Dl_info where{};
-  if (dladdr(reinterpret_cast<void*>(cache.allocate), &where) != 0 && where.dli_fname != nullptr)
-    (void)dlopen(where.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-}
-
 [[nodiscard]] inline bool same(const PyObjectArenaAllocator& one,
                                const PyObjectArenaAllocator& other) noexcept {
   return one.ctx == other.ctx && one.alloc == other.alloc && one.free == other.free;
@@ -165,7 +156,9 @@ inline void stay_loaded(const chunk_cache& cache) noexcept {
   const bool in_place =
       found.alloc == cache.allocate || (again && !detail::same(found, cache.below));
   if (!in_place) {
-    detail::stay_loaded(cache);
+    // The library with the cache and its functions. Where the symbol is unique glibc keeps it by
+    // itself.
+    detail::stay_loaded(reinterpret_cast<const void*>(cache.allocate));
     if (!again) cache.below = found;
     cache.ever_installed.store(true, std::memory_order_relaxed);
     // The three words are not written in one step, and another interpreter may be allocating. It

@@ -22,6 +22,7 @@
 #include "attach.hpp"
 #include "channel.hpp"
 #include "converter.hpp"
+#include "detail/own_thread.hpp"
 #include "python_error.hpp"
 #include "reference.hpp"
 
@@ -89,8 +90,7 @@ inline void complete(completion& one) noexcept {
     if (!done) error = reference::steal(cpython::take_exception());
   }
   if (error) {
-    done =
-        reference::steal(PyObject_CallMethod(future.get(), "set_exception", "O", error.get()));
+    done = reference::steal(PyObject_CallMethod(future.get(), "set_exception", "O", error.get()));
   }
   if (done) {
     the_promises.completed.fetch_add(1, std::memory_order_relaxed);
@@ -112,7 +112,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     if (only == nullptr || only->completions_.closed()) {
       auto box = std::make_shared<mailbox>();
       box->completions_.on_batch(complete_all);
-      start_thread([box] { box->carry(); });
+      start_own_thread([box] { box->carry(); }).detach();
       only = std::move(box);  // not before it has its thread
     }
     return only;
@@ -323,7 +323,9 @@ class MOORED_PUBLIC_TYPE promise {
   MOORED_HIDDEN ~promise() { break_it(); }
 
   /// The future: a new reference. Attached, and before the promise is set.
-  MOORED_HIDDEN [[nodiscard]] PyObject* future() const noexcept { return Py_XNewRef(future_.get()); }
+  MOORED_HIDDEN [[nodiscard]] PyObject* future() const noexcept {
+    return Py_XNewRef(future_.get());
+  }
 
   /// False when it was set before, or when Python has ended; and when there is no memory: the
   /// promise then is as it was, and if it ends so its future gets a RuntimeError.
@@ -339,9 +341,7 @@ class MOORED_PUBLIC_TYPE promise {
     }
   }
   /// The future gets a RuntimeError with this text.
-  MOORED_HIDDEN bool set_error(std::string text) noexcept {
-    return put(nullptr, std::move(text));
-  }
+  MOORED_HIDDEN bool set_error(std::string text) noexcept { return put(nullptr, std::move(text)); }
 
  private:
   MOORED_HIDDEN promise(std::shared_ptr<detail::mailbox> box, PyObject* future)

@@ -12,6 +12,7 @@
 #include <moored/moored.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -85,12 +86,13 @@ namespace {
 moored_status send(moored_channel* channel, const void* data, std::size_t size,
                    bool may_wait) noexcept {
   if (channel == nullptr || (data == nullptr && size != 0)) return MOORED_BAD_ARGUMENT;
+  if (size > PTRDIFF_MAX) return MOORED_NO_MEMORY;  // no object is as large as that
   try {
     const auto* const first = static_cast<const std::byte*>(data);
     moored::bytes copy(first, first + size);
     return status_of(may_wait ? channel->events.send(std::move(copy))
                               : channel->events.try_send(std::move(copy)));
-  } catch (const std::exception&) {  // std::length_error: no memory is as large as that
+  } catch (const std::bad_alloc&) {
     return MOORED_NO_MEMORY;
   }
 }
@@ -111,8 +113,7 @@ moored_status moored_channel_new(moored_channel** channel, const char* name, siz
     options.capacity = capacity;
     options.when_full = static_cast<moored::overflow>(overflow);
     options.by = static_cast<moored::delivery>(delivery);
-    *channel = new moored_channel{
-        moored::channel<moored::bytes>(std::move(options))};
+    *channel = new moored_channel{moored::channel<moored::bytes>(std::move(options))};
     return MOORED_OK;
   } catch (const moored::unsupported&) {
     return MOORED_UNSUPPORTED;

@@ -1,3 +1,4 @@
+// channel_descriptor.cpp: the Python type Descriptor.
 #include "channel_descriptor.hpp"
 
 #include <unistd.h>

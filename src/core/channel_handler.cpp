@@ -1,3 +1,4 @@
+// channel_handler.cpp: the holder, which owns a handler, and the link, which the channel has.
 #include "channel_handler.hpp"
 
 #include <structmember.h>

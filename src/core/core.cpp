@@ -72,7 +72,8 @@ run_counts counted_by_both() {
           own.states_freed + other.states_freed,
           own.states_forgotten + other.states_forgotten,
           own.overdue + other.overdue,
-          own.states_over_limit + other.states_over_limit};
+          own.states_over_limit + other.states_over_limit,
+          own.states_freed_late + other.states_freed_late};
 }
 
 nb::dict stats() {
@@ -88,6 +89,7 @@ nb::dict stats() {
   result["states_forgotten"] = now.states_forgotten;
   result["overdue"] = now.overdue;
   result["states_over_limit"] = now.states_over_limit;
+  result["states_freed_late"] = now.states_freed_late;
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;

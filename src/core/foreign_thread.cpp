@@ -32,7 +32,10 @@ bool is_foreign(unsigned long thread) {
 }  // namespace
 
 void watch_forks() {
-  static const int failed = pthread_atfork(nullptr, nullptr, [] { this_threads_origin = {}; });
+  static const int failed = pthread_atfork(nullptr, nullptr, [] {
+    this_threads_origin = {};
+    forget_exceptions_after_fork();
+  });
   (void)failed;
 }
 

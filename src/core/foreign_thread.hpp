@@ -3,6 +3,8 @@
 
 #include <moored/attach.hpp>
 
+#include "left_exceptions.hpp"
+
 namespace moored_core {
 
 /// Whether Python made this thread: asked once per thread and life of the interpreter.
@@ -11,10 +13,7 @@ struct origin {
   bool foreign = false;
 };
 
-#ifdef __GLIBC__
-[[gnu::tls_model("initial-exec")]]
-#endif
-inline constinit thread_local origin this_threads_origin;
+MOORED_TLS_MODEL inline constinit thread_local origin this_threads_origin;
 
 /// Makes the child of a fork ask again: the forking thread has become its main thread. Once.
 void watch_forks();
@@ -23,12 +22,16 @@ void watch_forks();
 bool keep_foreign_thread_slowly(moored::detail::epoch now);
 
 /// Keeps the state of the calling thread and answers true, unless Python made the thread. Attached.
-/// Leaves no exception. Not noexcept: up to 3.13.0 Python ends a thread by unwinding it.
+/// Leaves no exception, nor one that an earlier call has left set. Not noexcept: up to 3.13.0
+/// Python ends a thread by unwinding it.
 inline bool keep_foreign_thread() {
   moored::detail::thread_record& me = moored::detail::this_thread;
   const moored::detail::epoch now = moored::detail::the_gate.now();
-  if (me.kept != nullptr && me.kept_in == now) [[likely]]
+  if (me.kept != nullptr && me.kept_in == now) [[likely]] {
+    if (was_left_something(me.kept)) [[unlikely]]
+      drop_what_was_left();
     return moored::detail::keep_on(me);
+  }
   if (this_threads_origin.asked_in == now && !this_threads_origin.foreign) return false;
   return keep_foreign_thread_slowly(now);
 }

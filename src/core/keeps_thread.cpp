@@ -30,8 +30,11 @@ void* slot(Function* function) noexcept {
 }
 
 PyObject* call(PyObject* self, PyObject* const* arguments, std::size_t count, PyObject* names) {
-  keep_foreign_thread();
-  return PyObject_Vectorcall(as_wrapper(self)->wrapped, arguments, count, names);
+  const bool keeps = keep_foreign_thread();
+  PyObject* const result = PyObject_Vectorcall(as_wrapper(self)->wrapped, arguments, count, names);
+  if (result == nullptr && keeps) [[unlikely]]
+    look_after_exception();
+  return result;
 }
 
 /// __wrapped__, __name__, __doc__ and so on, by functools.

@@ -3,6 +3,7 @@ nanobind_add_module(_cost NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS
   ${CMAKE_CURRENT_LIST_DIR}/cost_module.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_batch.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cost_entries.cpp ${CMAKE_CURRENT_LIST_DIR}/cost_memory.cpp
   ${CMAKE_CURRENT_LIST_DIR}/cost_parts.cpp)
+target_compile_definitions(_cost PRIVATE MOORED_INITIAL_EXEC_TLS)
 target_link_libraries(_cost PRIVATE moored::moored moored_warnings Threads::Threads)
 install(TARGETS _cost LIBRARY DESTINATION .)
 

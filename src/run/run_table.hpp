@@ -12,7 +12,7 @@ namespace moored::run {
 /// What has happened, as moored::counters.
 struct run_counts {
   std::uint64_t attaches, refusals, states_made, states_adopted, states_kept, states_freed,
-      states_forgotten, overdue, states_over_limit;
+      states_forgotten, overdue, states_over_limit, states_freed_late;
 };
 
 /// The functions, each as the one of the same name in the library. The preloaded library shows them

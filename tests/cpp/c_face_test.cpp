@@ -128,6 +128,10 @@ TEST(c_face, channels_bear_bad_arguments) {
             moored::cpython::pending_calls_interrupt ? MOORED_OK : MOORED_UNSUPPORTED);
   moored_channel_free(channel);
   EXPECT_EQ(moored_channel_send(nullptr, "x", 1), MOORED_BAD_ARGUMENT);
+  ASSERT_EQ(moored_channel_new(&channel, "huge", 1, MOORED_REJECT, MOORED_POLL), MOORED_OK);
+  for (const std::size_t size : {SIZE_MAX, SIZE_MAX / 2 + 1})
+    EXPECT_EQ(moored_channel_send(channel, "x", size), MOORED_NO_MEMORY);
+  moored_channel_free(channel);
   EXPECT_EQ(moored_channel_deliver_by(nullptr, MOORED_WAKE), MOORED_BAD_ARGUMENT);
   moored_channel_close(nullptr);
   moored_channel_free(nullptr);

@@ -217,4 +217,40 @@ TEST(await, wakes_when_python_ends) {
   });
 }
 
+TEST(await, that_begins_during_the_farewell_is_refused) {
+  in_child([] {
+    Py_InitializeEx(0);
+    ASSERT_TRUE(moored::open());
+    run(loop_source);
+    const moored::reference loop = named("loop");
+    const moored::reference function = named("double");
+    static std::atomic<bool> in_farewell{false}, refused{false};
+    static PyMethodDef method = {"farewell",
+                                 [](PyObject*, PyObject*) -> PyObject* {
+                                   in_farewell = true;
+                                   {
+                                     const moored::detachment detached;
+                                     while (!refused) std::this_thread::yield();
+                                   }
+                                   Py_RETURN_NONE;
+                                 },
+                                 METH_O, nullptr};
+    moored::channel_options options;
+    options.by = moored::delivery::poll;
+    moored::channel<int> events(options);
+    const auto handler = moored::reference::steal(PyCFunction_New(&method, nullptr));
+    events.on_batch(handler.get());
+    EXPECT_EQ(events.send(1), moored::sent::queued);
+    std::thread late([&] {
+      while (!in_farewell) std::this_thread::yield();
+      EXPECT_THROW(moored::await<int>(loop, function, std::chrono::hours(1), 1),
+                   moored::interpreter_closed);
+      refused = true;
+    });
+    run("stop()");
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+    late.join();
+  });
+}
+
 }  // namespace

@@ -1,5 +1,5 @@
-// channel_consumers_test.cpp: several consumers on one channel each hear of events and of the close;
-// a fork's child has descriptors of its own.
+// channel_consumers_test.cpp: several consumers on one channel each hear of events and of the
+// close; a fork's child has descriptors of its own.
 #include "child.hpp"
 
 #include <csignal>

@@ -1,5 +1,5 @@
-// channel_handler_test.cpp: the thread that runs a channel's handler, and what the handler may do to
-// its channel, to the sender and to the end of Python.
+// channel_handler_test.cpp: the thread that runs a channel's handler, and what the handler may do
+// to its channel, to the sender and to the end of Python.
 #include "child.hpp"
 
 #include <csignal>
@@ -21,7 +21,9 @@ namespace {
 using numbers = std::span<int>;
 
 /// The interpreter that the calling thread is attached to.
-std::int64_t here() { return PyInterpreterState_GetID(PyInterpreterState_Get()); }
+std::int64_t here() {
+  return PyInterpreterState_GetID(PyInterpreterState_Get());
+}
 
 TEST(handler, runs_in_main_though_its_sender_visits_a_subinterpreter) {
   if (!has_gil) GTEST_SKIP() << "there are no subinterpreters without a GIL";
@@ -256,8 +258,8 @@ TEST(handler, that_is_a_method_of_what_owns_the_channel_is_let_go_when_that_is_c
         "        ended += 1\n"
         "owner = Owner()\n");
     channel<int> events;
-    events.on_batch(moored::reference::steal(PyObject_GetAttrString(global("owner"), "handle"))
-                        .get());
+    events.on_batch(
+        moored::reference::steal(PyObject_GetAttrString(global("owner"), "handle")).get());
     PyObject_SetAttrString(global("owner"), "channel",
                            moored::reference::steal(events.capsule()).get());
     events.send(1);

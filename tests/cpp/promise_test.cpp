@@ -1,6 +1,10 @@
 // promise_test.cpp: futures completed by native threads without the GIL: each once, none forgotten.
 #include "child.hpp"
 
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
 using namespace moored_test;
 
 namespace {
@@ -110,6 +114,46 @@ TEST(promise, of_a_loop_that_has_closed_harms_nobody) {
     std::thread([&] { two.set_value(2); }).join();
     EXPECT_EQ(value_of("loop.run_until_complete(two)"), 2);
     run("loop.close()\n");
+  });
+}
+
+TEST(promise, says_that_its_loop_has_closed_and_is_counted_once) {
+  in_child([] {
+    const python interpreter;
+    run(loop_source);
+    std::optional<promise> queued(promise::on(global("loop")));
+    std::optional<promise> late(promise::on(global("loop")));
+    std::thread([&] { EXPECT_TRUE(queued->set_value(1)); }).join();  // and the loop never turns
+    run("loop.close()\n");
+    std::thread([&] { EXPECT_FALSE(late->set_value(2)); }).join();
+    queued.reset();
+    late.reset();
+    EXPECT_EQ(moored::count_promises().lost, 2U);
+    EXPECT_EQ(moored::count_promises().broken, 0U);
+    EXPECT_EQ(moored::count_promises().completed, 0U);
+  });
+}
+
+/// How many threads of this process have SIGINT blocked.
+int threads_without_signals() {
+  int blocked = 0;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(thread.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("SigBlk:", 0) != 0) continue;
+      const auto mask = std::stoull(line.substr(7), nullptr, 16);
+      blocked += (mask >> (SIGINT - 1) & 1) != 0 ? 1 : 0;
+    }
+  }
+  return blocked;
+}
+
+TEST(promise, threads_that_moored_starts_take_no_signals) {
+  in_child([] {
+    const python interpreter;
+    const int before = threads_without_signals();  // a sanitizer may have one
+    const moored::promise<int> one = moored::promise<int>::concurrent();
+    EXPECT_EQ(threads_without_signals(), before + 1);
   });
 }
 

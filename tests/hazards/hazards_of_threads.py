@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hazard import ALL, Hazard, only_with_gil, only_without_gil
+from hazard import ALL, Hazard, from_version, only_with_gil, only_without_gil
 
 CHURN = """
 before = native.count_states()
@@ -22,6 +22,20 @@ native.count_chunks()
 native.crowd(enter, lambda: None, threads, calls)
 mapped, left = native.chunks()
 """
+# os._exit: what happens at the end is another hazard.
+SAMPLES = """
+import re, subprocess
+native.keep_until_exit(way)
+for options in ("-a", "-a --mode gil", ""):
+    done = subprocess.run(
+        [sys.executable, "-m", "profiling.sampling", "attach", "-d", "1", *options.split(),
+         str(os.getpid())], capture_output=True, text=True)
+    rate = float(re.search(r"Error rate: ([0-9.]+)", done.stdout + done.stderr)[1])
+    say(f"{options or 'without'}: samples {'fail' if rate > 50 else 'are taken'}")
+os._exit(0)
+"""
+# Where CPython is mended, -a works as well: name that version here.
+SAMPLED = "-a: samples fail; -a --mode gil: samples are taken; without: samples are taken"
 
 
 def without_chunks() -> str:
@@ -153,5 +167,17 @@ HAZARDS = [
         "uvloop's `call_soon_threadsafe` is not thread-safe in builds without the GIL",
         evidence=("MagicStack/uvloop#720",),
         not_run=only_without_gil,
+    ),
+    Hazard(
+        "29",
+        "sampler-and-idle-states",
+        "CPython's sampler (`python -m profiling.sampling attach`) with `-a` takes an idle state, "
+        "which has no frame, for a broken one; without `-a`, or with `--mode gil`, it does not",
+        stock=SAMPLES,
+        moored=SAMPLES,
+        must_show=SAMPLED,
+        stock_shows=SAMPLED,
+        evidence=("python/cpython#157605",),
+        not_run=from_version((3, 15), "the sampler came with 3.15"),
     ),
 ]

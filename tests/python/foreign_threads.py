@@ -90,7 +90,7 @@ def until_main_is_alone() -> None:
     until(lambda: len(os.listdir("/proc/self/task")) == 1)
 
 
-def least_growth(step: Callable[[], object], rounds: int = 5) -> int:
+def least_growth(step: Callable[[], object], rounds: int = 4) -> int:
     """Return by how many bytes each round of the same has grown the heap, at least.
 
     A leak grows in all rounds; what is freed late grows memory in one, and shrinks it in the next.

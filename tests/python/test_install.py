@@ -125,13 +125,13 @@ def test_thousands_of_one_callback_threads_leave_no_memory(run_script) -> None:
         from foreign_threads import least_growth, on_threads_in_turn
         warnings.simplefilter("ignore")
         moored.install()
-        print(least_growth(lambda: on_threads_in_turn(lambda: None, 2000)))
+        print(least_growth(lambda: on_threads_in_turn(lambda: None, 1000)))
         assert moored.stats()["chunks_held"] <= 32, moored.stats()
         assert moored.stats()["chunk_misses"] <= 2, moored.stats()
     """,
         PYTHONMALLOC="malloc",
     )
-    assert int(said) <= 2000 * SMALL_BLOCK // 2
+    assert int(said) <= 1000 * SMALL_BLOCK // 2
 
 
 @has_chunks

@@ -195,10 +195,10 @@ def test_churn_of_kept_threads_leaves_no_state(run_script) -> None:
     run_script("""
         import moored
         from foreign_threads import on_threads_in_turn, until_nothing_is_kept
-        on_threads_in_turn(moored.keep_thread, 2000)
+        on_threads_in_turn(moored.keep_thread, 1000)
         until_nothing_is_kept()
         stats = moored.stats()
-        assert stats["states_adopted"] == stats["states_freed"] == 2000, stats
+        assert stats["states_adopted"] == stats["states_freed"] == 1000, stats
     """)
 
 
@@ -209,13 +209,13 @@ def test_churn_of_kept_threads_leaves_no_memory(run_script) -> None:
         import moored
         from foreign_threads import least_growth, on_threads_in_turn, until_nothing_is_kept
         def churn():
-            on_threads_in_turn(moored.keep_thread, 2000)
+            on_threads_in_turn(moored.keep_thread, 1000)
             until_nothing_is_kept()
         print(least_growth(churn))
     """,
         PYTHONMALLOC="malloc",
     )
-    assert int(said) <= 2000 * SMALL_BLOCK // 2
+    assert int(said) <= 1000 * SMALL_BLOCK // 2
 
 
 def test_exit_while_a_kept_thread_waits(run_script) -> None:

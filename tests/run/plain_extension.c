@@ -28,6 +28,28 @@ static void leave(entry begun) {
   PyThreadState_Release(begun.token);
   if (begun.guard != NULL) PyInterpreterGuard_Close(begun.guard);
 }
+#elif defined(BY_OWN_STATE)
+/* As pybind11's gil_scoped_acquire does it: a state of its own for a thread that has none, its
+   scopes counted from 0 in the state. */
+typedef PyThreadState* entry;
+static entry enter(void) {
+  PyThreadState* state = PyGILState_GetThisThreadState();
+  if (state == NULL) {
+    state = PyThreadState_New(PyInterpreterState_Main());
+    state->gilstate_counter = 0;
+  }
+  PyEval_AcquireThread(state);
+  ++state->gilstate_counter;
+  return state;
+}
+static void leave(entry state) {
+  if (--state->gilstate_counter != 0) {
+    PyEval_SaveThread();
+  } else {
+    PyThreadState_Clear(state);
+    PyThreadState_DeleteCurrent();
+  }
+}
 #else
 typedef PyGILState_STATE entry;
 #ifdef BY_POINTER

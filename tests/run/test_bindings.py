@@ -33,6 +33,8 @@ LINKED = {
     "without PLT": ["-fno-plt", "-Wl,-z,now,-z,relro"],
     "by a pointer in the data": ["-DBY_POINTER"],
     "with the old hash table": ["-Wl,--hash-style=sysv"],
+    "by a state of its own": ["-DBY_OWN_STATE"],
+    "by a state of its own, without PLT": ["-DBY_OWN_STATE", "-fno-plt", "-Wl,-z,now"],
 }
 
 

@@ -51,7 +51,11 @@
 /// program starts, and for those that are known to be few: it takes the whole TLS segment of its
 /// library out of the small reserve that glibc keeps for libraries loaded later, and a library that
 /// finds the reserve used up does not load.
+/// Ignored where the C library is not glibc: others load no such library late at all.
 #ifdef MOORED_INITIAL_EXEC_TLS
+#include <stdlib.h>  // which says whether it is glibc
+#endif
+#if defined(MOORED_INITIAL_EXEC_TLS) && defined(__GLIBC__)
 #define MOORED_TLS_MODEL [[gnu::tls_model("initial-exec")]]
 #else
 #define MOORED_TLS_MODEL

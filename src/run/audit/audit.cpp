@@ -21,15 +21,20 @@ struct hook {
   const char* name;
   const char* replacement_name;
   const char* real_name;
+  bool is_for_makers;
   std::uintptr_t replacement;
   std::uintptr_t* real;
 };
 
 #define MOORED_TEXT_OF(name) #name
 #define MOORED_TEXT(name) MOORED_TEXT_OF(name)
-#define MOORED_HOOK(f) \
-  {#f, MOORED_TEXT(MOORED_HOOK_NAME(f)), MOORED_TEXT(MOORED_REAL_NAME(f)), 0, nullptr},
-constinit hook hooks[] = {MOORED_FOR_EACH_HOOK(MOORED_HOOK)};
+#define MOORED_ANY_HOOK(f, is_for_makers)                                                        \
+  {#f,     MOORED_TEXT(MOORED_HOOK_NAME(f)), MOORED_TEXT(MOORED_REAL_NAME(f)), is_for_makers, 0, \
+   nullptr},
+#define MOORED_HOOK(f) MOORED_ANY_HOOK(f, false)
+#define MOORED_HOOK_OF_MAKERS(f) MOORED_ANY_HOOK(f, true)
+constinit hook hooks[] = {MOORED_FOR_EACH_HOOK(MOORED_HOOK)
+                              MOORED_FOR_EACH_HOOK_OF_MAKERS(MOORED_HOOK_OF_MAKERS)};
 
 /// Reads where the preloaded library has its replacements. Their addresses are known before the
 /// library itself is relocated; nothing of it is called yet.
@@ -48,8 +53,7 @@ void find_replacements(const elf_object& keep_library) noexcept {
   return nullptr;
 }
 
-/// Only who makes its own state when there is none (pybind11) is given one in advance. Others ask
-/// in order to know, and are told the truth.
+/// True for an object that makes states by itself, as pybind11 does for a thread that has none.
 [[nodiscard]] bool makes_its_own_state(const link_map& map) noexcept {
   bool makes = false;
   elf_object(map).for_each_import([&makes](std::uint32_t, const char* name) noexcept {
@@ -100,8 +104,7 @@ extern "C" {
   // Python's references to itself are its own affair, unless it looks a name up for somebody else
   // (ctypes, where it is part of the interpreter).
   if (*referrer == *definer && (*flags & LA_SYMB_DLSYM) == 0) return symbol->st_value;
-  if (same_text(name, "PyGILState_GetThisThreadState") &&
-      !makes_its_own_state(*reinterpret_cast<const link_map*>(*referrer)))
+  if (one->is_for_makers && !makes_its_own_state(*reinterpret_cast<const link_map*>(*referrer)))
     return symbol->st_value;
   return note_real(*one, symbol->st_value) ? one->replacement : symbol->st_value;
 }

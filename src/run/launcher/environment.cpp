@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "../environment_list.hpp"
-#include "../preload/settings.hpp"
+#include "../protocol.hpp"
 #include "document_path.hpp"
 #include "failure.hpp"
 

@@ -19,9 +19,9 @@
 
 #include "../environment_list.hpp"
 #include "../program_file.hpp"
+#include "../protocol.hpp"
 #include "next.hpp"
 #include "process.hpp"
-#include "settings.hpp"
 
 namespace moored::run {
 

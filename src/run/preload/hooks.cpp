@@ -1,11 +1,15 @@
 // hooks.cpp: the functions that take the place of CPython's in other people's references.
 //
 // Each does what the real one does, and sees to it that a thread which came without a state keeps
-// the one that it gets. The real function may end the thread by unwinding it when the
-// interpreter is going away (detail/cpython/versions.hpp): no frame from which it is called is noexcept or has anything to
+// the one that it gets, and that a call finds nothing on it that an earlier one has left: an
+// exception that is still set, or one that was sent to the thread while it was idle.
+//
+// The real function may end the thread by unwinding it when the interpreter is going away
+// (detail/cpython/versions.hpp): no frame from which it is called is noexcept or has anything to
 // destroy.
 #include "weak_python.hpp"
 
+#include <moored/detail/cpython/entries.hpp>
 #include <moored/detail/states/adopted.hpp>
 #include <moored/install.hpp>
 
@@ -20,15 +24,17 @@
 // Where the real functions are. Memory that starts as zero: the audit library writes here before
 // this library is relocated. A process without the audit library calls no hook.
 extern "C" {
-#define MOORED_REAL(f)                                             \
+#define MOORED_REAL(f)                                   \
   MOORED_EXPORT extern decltype(&f) MOORED_REAL_NAME(f); \
-  MOORED_CONSTINIT decltype(&f) MOORED_REAL_NAME(f) = nullptr
-MOORED_REAL(PyGILState_Ensure);
-MOORED_REAL(PyGILState_GetThisThreadState);
+  MOORED_CONSTINIT decltype(&f) MOORED_REAL_NAME(f) = nullptr;
+MOORED_REAL(PyGILState_Ensure)
+MOORED_REAL(PyGILState_Release)
 #if MOORED_HAS_INTERPRETER_GUARDS
-MOORED_REAL(PyThreadState_Ensure);
-MOORED_REAL(PyThreadState_EnsureFromView);
+MOORED_REAL(PyThreadState_Ensure)
+MOORED_REAL(PyThreadState_EnsureFromView)
+MOORED_REAL(PyThreadState_Release)
 #endif
+MOORED_FOR_EACH_HOOK_OF_MAKERS(MOORED_REAL)
 }
 
 namespace moored::run {
@@ -64,23 +70,6 @@ void keep_what_was_made() {
   if (moored::detail::adopt_attached_state() && keeps_state()) start_tally();
 }
 
-/// Gives a thread that came without a state one that it keeps, and leaves it detached.
-///
-/// The thread may hold the GIL all the same, by a state that PyGILState does not know. From 3.12 on
-/// that can be seen. Before, whoever asks here is about to make a state and to wait for the GIL
-/// anyway.
-void make_state_in_advance() {
-#if MOORED_CURRENT_IS_PER_THREAD
-  if (cpython::current() != nullptr) return;
-#endif
-  if (this_thread.keeps() != moored::detail::keeping::nothing) return;
-  const cpython::interpreter_guard guard;
-  if (!guard) return;
-  const PyGILState_STATE token = PyGILState_Ensure();
-  keep_what_was_made();
-  PyGILState_Release(token);
-}
-
 /// A native thread that calls when Python is gone crashes in the real function, up to 3.14. Fast
 /// calls would make that more likely than it is without moored. So it gets what CPython does to
 /// those that come a moment earlier: its end, or a wait for ever. Whoever is attached (the
@@ -96,13 +85,89 @@ void stop_if_python_is_gone() {
 #endif
 }
 
-/// Before a call that attaches: counts it, or makes what it will find.
-void prepare_attach() {
-  if (keeps_state()) {
-    if (!moored::detail::is_attached(this_thread)) count_served();
-  } else if (comes_without_state()) {
-    make_state_in_advance();
-  }
+/// How many entries there are on a kept state (cpython::entries) within an outermost call: the one
+/// for its being kept, and the call's own, which pybind11 counts after it has attached, and takes
+/// back before it detaches.
+constexpr Py_ssize_t with_the_call = 2;
+constexpr Py_ssize_t without_the_call = 1;
+
+/// Attached. True when it is the kept state that is attached, for so many entries. Seldom asked.
+[[nodiscard]] bool is_outermost(Py_ssize_t entries) {
+  PyThreadState* const kept = this_thread.kept;
+  return cpython::current() == kept && cpython::this_thread_state() == kept &&
+         cpython::can_read_entries(kept) && cpython::entries(kept) == entries;
+}
+
+/// A call has attached the state that this thread keeps. What was sent to the thread while it was
+/// idle hits no call: without moored there would have been no thread state to send it to.
+void begin_call(Py_ssize_t outermost) {
+  count_served();
+  if (MOORED_UNLIKELY(cpython::is_sent_an_exception(this_thread.kept)) && is_outermost(outermost))
+    cpython::drop_sent_exception();
+}
+
+/// A call is about to detach this thread, and nothing else has been looked at. An exception that
+/// the outermost call has left set dies here with its traceback, as it does when a temporary state
+/// is cleared: on its own thread, and silently. The state is still counted, so that a finaliser may
+/// enter and leave Python.
+void end_call(Py_ssize_t outermost) {
+  const PyThreadState* const kept = this_thread.kept;
+  if (MOORED_LIKELY(!this_thread.keeps_now() || !cpython::has_exception(kept))) return;
+  if (is_outermost(outermost)) PyErr_Clear();
+}
+
+#if MOORED_HAS_INTERPRETER_GUARDS
+/// Gives a thread that came without a state one that it keeps, and leaves it detached. Not for a
+/// thread that is attached by a state which PyGILState does not know.
+void make_state_in_advance() {
+  if (cpython::current() != nullptr) return;
+  if (this_thread.keeps() != moored::detail::keeping::nothing) return;
+  const cpython::interpreter_guard guard;
+  if (!guard) return;
+  const PyGILState_STATE token = PyGILState_Ensure();
+  keep_what_was_made();
+  PyGILState_Release(token);
+}
+
+/// Attaches by `real`, as PyGILState_Ensure's replacement does.
+template <class Real>
+PyThreadStateToken* attach_by(Real real) {
+  if (!keeps_state() && comes_without_state()) make_state_in_advance();
+  const bool enters = keeps_state() && !moored::detail::is_attached(this_thread);
+  PyThreadStateToken* const token = real();
+  if (enters && token != nullptr) begin_call(with_the_call);
+  return token;
+}
+#endif
+
+/// The state that pybind11 has made for this thread, and in which it counts its scopes, and the
+/// entries of others within them, from 0. A state whose maker does not count stays at 1.
+MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* scoped = nullptr;
+/// The same state, from where pybind11 was about to clear it to where it was about to delete it.
+MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* spared = nullptr;
+
+/// Attached by `state`, which pybind11 has not counted in yet.
+[[nodiscard]] bool is_made_for_scopes(PyThreadState* state) {
+  return this_thread.keeps() == moored::detail::keeping::nothing &&
+         this_process().decide() == keeping::on && state == cpython::this_thread_state() &&
+         cpython::can_read_entries(state) && cpython::entries(state) == 0;
+}
+
+/// At the end of its outermost scope. Since 3.0.2 pybind11 counts the clearing as an entry.
+[[nodiscard]] bool is_at_end_of_scopes(const PyThreadState* state) {
+  return state != nullptr && state == scoped && state == cpython::current() &&
+         cpython::entries(state) <= 1;
+}
+
+/// Keeps such a state, of which everything is left but an exception. False when it is not kept.
+[[nodiscard]] bool keep_after_scopes() {
+  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  keep_what_was_made();
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(trace);
+  return keeps_state();
 }
 
 }  // namespace
@@ -113,7 +178,7 @@ MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
   const auto real = MOORED_REAL_NAME(PyGILState_Ensure);
   if (MOORED_LIKELY(keeps_state())) {
     const PyGILState_STATE token = real();
-    if (token == PyGILState_UNLOCKED) count_served();
+    if (token == PyGILState_UNLOCKED) begin_call(with_the_call);
     return token;
   }
   stop_if_python_is_gone();
@@ -123,10 +188,9 @@ MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
   return token;
 }
 
-/// Only for those who make a state of their own when the answer is null: pybind11.
-MOORED_EXPORT PyThreadState* MOORED_HOOK_NAME(PyGILState_GetThisThreadState)() {
-  prepare_attach();
-  return MOORED_REAL_NAME(PyGILState_GetThisThreadState)();
+MOORED_EXPORT void MOORED_HOOK_NAME(PyGILState_Release)(PyGILState_STATE token) {
+  if (token == PyGILState_UNLOCKED) end_call(with_the_call);
+  MOORED_REAL_NAME(PyGILState_Release)(token);
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
@@ -134,16 +198,56 @@ MOORED_EXPORT PyThreadState* MOORED_HOOK_NAME(PyGILState_GetThisThreadState)() {
 // before they only use.
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_Ensure)(
     PyInterpreterGuard* guard) {
-  prepare_attach();
-  return MOORED_REAL_NAME(PyThreadState_Ensure)(guard);
+  return attach_by([guard] { return MOORED_REAL_NAME(PyThreadState_Ensure)(guard); });
 }
 
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_EnsureFromView)(
     PyInterpreterView* view) {
-  prepare_attach();
-  return MOORED_REAL_NAME(PyThreadState_EnsureFromView)(view);
+  return attach_by([view] { return MOORED_REAL_NAME(PyThreadState_EnsureFromView)(view); });
+}
+
+MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Release)(PyThreadStateToken* token) {
+  end_call(with_the_call);
+  MOORED_REAL_NAME(PyThreadState_Release)(token);
 }
 #endif
+
+// pybind11's gil_scoped_acquire asks PyGILState_GetThisThreadState, which always answers at once
+// and the truth: others ask the same with a lock held. Where it finds none it makes a state of its
+// own, remembers it, counts its scopes in it from 0, and at the end of the outermost one clears it,
+// deletes it and forgets it. There the state is spared, and kept. From then on PyGILState knows it,
+// and pybind11 only attaches and detaches it.
+
+MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Clear)(PyThreadState* state) {
+  spared = nullptr;
+  const bool ends = is_at_end_of_scopes(state);
+  if (ends) scoped = nullptr;
+  if (ends && keep_after_scopes()) {
+    spared = state;
+  } else {
+    MOORED_REAL_NAME(PyThreadState_Clear)(state);
+  }
+}
+
+MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_DeleteCurrent)() {
+  if (spared == nullptr) return MOORED_REAL_NAME(PyThreadState_DeleteCurrent)();
+  spared = nullptr;
+  (void)PyEval_SaveThread();
+}
+
+MOORED_EXPORT void MOORED_HOOK_NAME(PyEval_AcquireThread)(PyThreadState* state) {
+  MOORED_REAL_NAME(PyEval_AcquireThread)(state);
+  if (keeps_state()) {
+    if (state == this_thread.kept) begin_call(without_the_call);
+  } else if (is_made_for_scopes(state)) {
+    scoped = state;
+  }
+}
+
+MOORED_EXPORT PyThreadState* MOORED_HOOK_NAME(PyEval_SaveThread)() {
+  end_call(without_the_call);
+  return MOORED_REAL_NAME(PyEval_SaveThread)();
+}
 
 }  // extern "C"
 

@@ -18,12 +18,17 @@ namespace moored::run {
 template <class Function>
 class next_function {
  public:
-  constexpr explicit next_function(const char* name) noexcept : name_(name) {}
+  /// With a version, the function of that version, where there are several. Of those of a condition
+  /// variable dlsym may answer, up to glibc 2.35, with the ones of before 2.3.2, whose conditions
+  /// look different.
+  constexpr explicit next_function(const char* name, const char* version = nullptr) noexcept
+      : name_(name), version_(version) {}
 
   Function* find() noexcept {
     void* found = found_.load(std::memory_order_relaxed);
     if (found == nullptr) {
-      found = dlsym(RTLD_NEXT, name_);
+      if (version_ != nullptr) found = dlvsym(RTLD_NEXT, name_, version_);
+      if (found == nullptr) found = dlsym(RTLD_NEXT, name_);
       found_.store(found, std::memory_order_relaxed);
     }
     return reinterpret_cast<Function*>(found);
@@ -31,6 +36,7 @@ class next_function {
 
  private:
   const char* name_;
+  const char* version_;
   std::atomic<void*> found_{nullptr};
 };
 

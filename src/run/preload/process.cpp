@@ -185,6 +185,7 @@ numbers process::total() const noexcept {
           .states_adopted = counted.states_adopted,
           .states_kept = counted.states_kept,
           .states_freed = counted.states_freed,
+          .states_freed_late = counted.states_freed_late,
           .states_forgotten = counted.states_forgotten,
           .calls_served = all_tallies.served(),
           .chunk_hits = chunks.hits,
@@ -196,6 +197,7 @@ numbers process::own() const noexcept {
   now.threads_seen -= before_fork_.threads_seen;
   now.states_adopted -= before_fork_.states_adopted;
   now.states_freed -= before_fork_.states_freed;
+  now.states_freed_late -= before_fork_.states_freed_late;
   now.states_forgotten -= before_fork_.states_forgotten;
   now.calls_served -= before_fork_.calls_served;
   now.chunk_hits -= before_fork_.chunk_hits;

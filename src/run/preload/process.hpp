@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "settings.hpp"
+#include "../protocol.hpp"
 
 namespace moored::run {
 
@@ -24,6 +24,7 @@ struct numbers {
   std::uint64_t states_adopted = 0;
   std::uint64_t states_kept = 0;
   std::uint64_t states_freed = 0;
+  std::uint64_t states_freed_late = 0;
   std::uint64_t states_forgotten = 0;
   std::uint64_t calls_served = 0;
   std::uint64_t chunk_hits = 0;

@@ -55,6 +55,7 @@ namespace {
     text += line("states adopted", std::to_string(own.states_adopted));
     text += line("states kept now", std::to_string(own.states_kept));
     text += line("states freed", std::to_string(own.states_freed));
+    text += line("of those, freed late", std::to_string(own.states_freed_late));
     text += line("states left to Python", std::to_string(own.states_forgotten));
     text += line("calls served from a kept state", std::to_string(own.calls_served));
   }
@@ -124,6 +125,7 @@ namespace {
   field("states_adopted", own.states_adopted);
   field("states_kept", own.states_kept);
   field("states_freed", own.states_freed);
+  field("states_freed_late", own.states_freed_late);
   field("states_forgotten", own.states_forgotten);
   field("calls_served", own.calls_served);
   field("chunk_hits", own.chunk_hits);

@@ -1,4 +1,5 @@
-// moored/detail/channel/capsule.hpp: what a channel shows to another extension: a C table in a PyCapsule.
+// moored/detail/channel/capsule.hpp: what a channel shows to another extension: a C table in a
+// PyCapsule.
 //
 // The extension that makes a channel and the one that gives it a Python face (moored._core) each
 // carry a copy of moored, perhaps of another version. They meet in this table alone, which only
@@ -9,6 +10,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "../config.hpp"
 
 MOORED_NAMESPACE_BEGIN
 

@@ -1,5 +1,5 @@
-// moored/detail/channel/consumers.hpp: the consumers that wait for a channel, each told of every event
-// that came after it last looked, and of the close.
+// moored/detail/channel/consumers.hpp: the consumers that wait for a channel, each told of every
+// event that came after it last looked, and of the close.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@ namespace detail {
 ///
 /// Each descriptor knows whether it has been told: it is readable. One flag, `attention`, says that
 /// some consumer has not been told; it is all that a sender looks at. A consumer sets it before it
-/// takes, and a sender looks at it after it has queued, both under the channel's lock in between: so
-/// an event is either taken or told.
+/// takes, and a sender looks at it after it has queued, both under the channel's lock in between:
+/// so an event is either taken or told.
 class consumers {
  public:
   using list = std::vector<std::shared_ptr<wakeup>>;
@@ -56,15 +56,15 @@ class consumers {
     return {subscribed_, sleeping_ != 0, own};
   }
   /// Not locked.
-  told tell(const call& whom) noexcept {
-    told came = told::nobody;
-    if (whom.sleeping) {
+  told tell(const call& all) noexcept {
+    told came = told::already;
+    if (all.sleeping) {
       sleepers_.ring();
       came = told::all;
     }
-    if (whom.own) came = std::max(came, own_.notify());
-    if (whom.subscribed != nullptr)
-      for (const auto& one : *whom.subscribed) came = std::max(came, one->notify());
+    if (all.own) came = std::max(came, own_.notify());
+    if (all.subscribed != nullptr)
+      for (const auto& one : *all.subscribed) came = std::max(came, one->notify());
     if (came == told::refused) ask_again();
     return came;
   }

@@ -4,7 +4,8 @@
 // runs, a user's object is destroyed, or its holder waits for the GIL; so a thread that holds the
 // GIL may take it. What it guards is in rooms, each with one job: queue.hpp (what is queued),
 // runner.hpp (whose turn it is to run the handler), consumers.hpp (which consumers wait).
-// notify.hpp has the deliveries: whom a sender tells, and how.
+// What is declared here and is longer is in notify.hpp (the deliveries), running.hpp (one turn of
+// the handler), waiting.hpp (the consumers' side) and ending.hpp.
 #pragma once
 
 #include <Python.h>
@@ -46,6 +47,11 @@ struct batch_handler {
     return static_cast<bool>(python) || native != nullptr;
   }
 };
+
+class channel_core;
+/// A thread of moored's sees that the channel's handler is run, if that is late; see registry.hpp.
+/// False when there is neither memory nor a thread for that.
+[[nodiscard]] inline bool watch_over(channel_core& channel) noexcept;
 
 class channel_core : public std::enable_shared_from_this<channel_core> {
  public:
@@ -120,7 +126,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
  protected:
   /// A thread, or a consumer, may have to be told of what is queued. This is all that a send to a
-  /// channel costs whose consumers know already.
+  /// channel costs while its consumers know already.
   [[nodiscard]] bool is_untold() const noexcept MOORED_REQUIRES(mutex_) {
     return consumers_.any_untold() || (runner_.wants_sender() && is_run_by_threads());
   }
@@ -155,7 +161,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] virtual batch_end run_batch(std::size_t limit) MOORED_EXCLUDES(mutex_) = 0;
 
   mutable mutex mutex_;
-  channel_options options_;                          // name, capacity, when_full: never changed
+  channel_options options_;                        // name, capacity, when_full: never changed
   channel_stats stats_ MOORED_GUARDED_BY(mutex_);  // but depth and wakes
 
  private:
@@ -170,7 +176,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   enum class ran : std::uint8_t {
     empty,      ///< Nothing is left, or another runner comes for it.
     hold_over,  ///< The runner has had the GIL for long. A sender's goes on when others had a turn.
-    elsewhere,  ///< What is left is for others, who are to be told.
+    elsewhere,  ///< What is left is for others, and they are to be told.
     error,      ///< An exception is set; the same.
   };
   /// What a sender does after it has told the consumers.
@@ -179,12 +185,12 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] bool is_run_by_threads() const noexcept MOORED_REQUIRES(mutex_) {
     return options_.by >= delivery::enter && handler_ && life_ != life::ended;
   }
-  [[nodiscard]] bool has_turn_for(runs_for whom) const noexcept MOORED_REQUIRES(mutex_);
+  [[nodiscard]] bool has_turn_for(runs_for what) const noexcept MOORED_REQUIRES(mutex_);
   [[nodiscard]] bool tells_own() const noexcept MOORED_REQUIRES(mutex_);
   [[nodiscard]] duty find_duty() noexcept MOORED_REQUIRES(mutex_);
 
   /// By the runner, attached to main. Its turn is over afterwards, but for a sender's hold_over.
-  [[nodiscard]] ran run(runs_for whom) MOORED_EXCLUDES(mutex_);
+  [[nodiscard]] ran run(runs_for what) MOORED_EXCLUDES(mutex_);
   void end_turn(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
   void hand_on() noexcept MOORED_EXCLUDES(mutex_);
   void let_go_if_done(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
@@ -195,7 +201,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   void adapt() noexcept MOORED_EXCLUDES(mutex_);
   void tell_own() noexcept MOORED_EXCLUDES(mutex_);
   /// What was called could not be: the next sender tries again, and so do those that are blocked.
-  void nobody_came() noexcept MOORED_EXCLUDES(mutex_);
+  void was_refused() noexcept MOORED_EXCLUDES(mutex_);
   static int run_interrupt(void* self) noexcept;
 
   void count(told came) noexcept {
@@ -339,61 +345,10 @@ inline bool channel_core::wait_for_room() noexcept {
   return !refuses();
 }
 
-inline void channel_core::farewell(deadline& until) noexcept {
-  close();
-  bool mine = false;
-  {
-    const detachment others_turn;  // the runner may be waiting for the GIL
-    const auto take_turn = [&] {
-      const locked lock(mutex_);
-      if (runner_.is_here()) return true;  // the end comes from within the handler
-      if (runner_.is_running()) return false;
-      runner_.take();
-      return mine = true;
-    };
-    look_until(take_turn, until);
-  }
-  while (mine && run(runs_for::farewell) == ran::hold_over) {
-    const locked lock(mutex_);
-    if (until.over() || runner_.is_running()) break;
-    runner_.take();
-  }
-  outlasting<batch_handler> handler;
-  {
-    const locked lock(mutex_);
-    life_ = life::ended;
-    handler.take(handler_);
-  }
-  const std::size_t rest = discard();
-  if (rest == 0) return;
-  PySys_WriteStderr("moored: channel '%.100s' ends with %zu event(s) that nobody took\n", name(),
-                    rest);
-}
-
-inline void channel_core::end_without_python() noexcept {
-  consumers::call all;
-  {
-    const locked lock(mutex_);
-    life_ = life::ended;
-    room_.notify_all();
-    all = consumers_.look(true);
-  }
-  (void)consumers_.tell(all);
-}
-
-inline void channel_core::after_fork_in_child() noexcept {
-  // Their waiters are not here, and a condition variable that has waiters cannot be destroyed.
-  room_.renew();
-  turns_.renew();
-  blocked_ = 0;
-  runner_.after_fork_in_child();
-  consumers_.after_fork_in_child();
-  forget();
-  life_ = life::ended;
-  mutex_.unlock();
-}
-
 }  // namespace detail
 MOORED_NAMESPACE_END
 
+#include "ending.hpp"
 #include "notify.hpp"
+#include "running.hpp"
+#include "waiting.hpp"

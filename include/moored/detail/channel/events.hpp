@@ -92,8 +92,7 @@ class channel_of final : public channel_core {
     ++(done ? stats_.sent : stats_.rejected);
     return done;
   }
-  void took(std::size_t events, outlasting<batch_handler>& done) noexcept
-      MOORED_REQUIRES(mutex_) {
+  void took(std::size_t events, outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_) {
     stats_.delivered += events;
     made_room(events, done);
   }
@@ -101,8 +100,8 @@ class channel_of final : public channel_core {
   /// A list of the batch's events, or null with an exception, when nothing has been converted yet.
   /// Attached.
   [[nodiscard]] PyObject* as_list(ring<T>& batch);
-  /// Destroys what is left of a batch, which for lack of memory reached nobody if it was to be a
-  /// list.
+  /// Destroys what is left of a batch, which for lack of memory was not delivered if it was to
+  /// be a list.
   void end_batch(ring<T>& batch, bool as_list) noexcept;
 
   queue<T> queue_ MOORED_GUARDED_BY(mutex_);
@@ -265,8 +264,8 @@ channel_core::batch_end channel_of<T>::run_batch(std::size_t limit) {
       if (!list) {
         end.fine = false;
       } else if (PyList_GET_SIZE(list.get()) != 0) {
-        end.fine = static_cast<bool>(
-            reference::steal(PyObject_CallOneArg(callable.get(), list.get())));
+        end.fine =
+            static_cast<bool>(reference::steal(PyObject_CallOneArg(callable.get(), list.get())));
       }
     }
   } catch (...) {

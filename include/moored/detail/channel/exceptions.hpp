@@ -47,7 +47,7 @@ inline void set_exception_for_caught() {
   }
 }
 
-/// Takes the exception that is set for Ctrl-C, and has it raised in main, whose it is: true. False
+/// Takes the exception that is set for Ctrl-C, and has it raised in main: true. False
 /// when it is another one, or Python does not handle SIGINT. Attached.
 [[nodiscard]] inline bool hand_interrupt_to_main() noexcept {
   if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return false;

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "../cpython/gil_view.hpp"
+#include "../own_thread.hpp"
 #include "core.hpp"
-#include "own_thread.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -41,6 +41,7 @@ class channel_registry {
 
   /// Throws std::bad_alloc.
   void add(const std::shared_ptr<channel_core>& channel) {
+    stay_loaded();  // for pending calls, and the thread that watches
     bool is_late = false;
     {
       const locked lock(mutex_);
@@ -52,10 +53,13 @@ class channel_registry {
     if (is_late) channel->end_without_python();
   }
 
-  void add(const std::shared_ptr<waits_for_python>& waiter) {
+  /// False when the end of Python has been told already. Throws std::bad_alloc.
+  [[nodiscard]] bool add(const std::shared_ptr<waits_for_python>& waiter) {
     const locked lock(mutex_);
+    if (said_farewell_in_ != 0 && same_life(said_farewell_in_, the_gate.now())) return false;
     erase_where(waiters_, [](const auto& waits) { return waits.expired(); });
     waiters_.push_back(waiter);
+    return true;
   }
 
   /// Makes sure that the gate is open, so that there will be a farewell, and that adaptive channels
@@ -66,8 +70,8 @@ class channel_registry {
     if (met_.exchange(now) != now) cpython::gil_view::find();
   }
 
-  /// Main may have gone to sleep, or into a long call, before it saw a pending call; a loop that was
-  /// told may have ended. A thread of moored's looks after some ms, and lives while there is
+  /// Main may have gone to sleep, or into a long call, before it saw a pending call; a loop that
+  /// was told may have ended. A thread of moored's looks after some ms, and lives while there is
   /// anything to look after. False when there is neither memory nor a thread for that.
   [[nodiscard]] bool watch_over(channel_core& channel) noexcept;
 
@@ -192,7 +196,7 @@ inline bool channel_registry::watch_over(channel_core& channel) noexcept {
       watched_.push_back(watched{wanted, false});
     quiet_ = 0;
     if (watching_) return true;
-    start_thread([this] { watch(); });
+    start_own_thread([this] { watch(); }).detach();
     return watching_ = true;
   } catch (const std::exception&) {
     return false;

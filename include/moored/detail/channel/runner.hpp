@@ -20,7 +20,8 @@ enum class turn : std::uint8_t {
   free,     ///< No thread runs it, and none has been called to.
   called,   ///< Main, or a loop, has been called to run it.
   taken,    ///< A thread runs it, or is attaching in order to: the runner.
-  offered,  ///< As taken; the runner has had the GIL for long, and the next sender is to relieve it.
+  offered,  ///< As taken; the runner has had the GIL for long, and the next sender is to relieve
+            ///< it.
   awaited,  ///< As taken; a sender waits, and the runner stops after this batch.
 };
 

@@ -1,5 +1,5 @@
-// moored/detail/channel/wakeup.hpp: how a thread that waits is told: by a descriptor, which an event
-// loop watches, or by a futex, on which a plain thread sleeps.
+// moored/detail/channel/wakeup.hpp: how a thread that waits is told: by a descriptor, which an
+// event loop watches, or by a futex, on which a plain thread sleeps.
 //
 // The one OS seam of the channels. Each OS answers the same calls; this is Linux's answer.
 #pragma once
@@ -27,7 +27,7 @@ namespace detail {
 
 /// What came of telling consumers.
 enum class told : std::uint8_t {
-  nobody,   ///< All of them had been told before.
+  already,  ///< All of them had been told before.
   all,      ///< Some had not, and now have.
   refused,  ///< The OS refused to tell one.
 };
@@ -71,7 +71,7 @@ class wakeup {
   /// Makes it readable, if it is not.
   detail::told notify() noexcept {
     using detail::told;
-    if (told_.exchange(true, std::memory_order_acq_rel)) return told::nobody;
+    if (told_.exchange(true, std::memory_order_acq_rel)) return told::already;
     const detail::no_cancellation here;
     const std::uint64_t one = 1;
     for (int attempt = 0; attempt < attempts; ++attempt) {

@@ -93,17 +93,28 @@ class gilstate_slot {
 /// not possible, a debug build keeps the state until the interpreter ends.
 class dead_state {
  public:
-  /// Caller: attached by PyGILState_Ensure, on a thread that had no state before.
-  [[nodiscard]] static bool can_be_deleted() noexcept {
-    if constexpr (gilstate_slot::goes_by_attaching)
-      return dlsym(RTLD_DEFAULT, "_Py_NegativeRefcount") == nullptr;
-    return !deletes_by_slot || gilstate_slot::find();
+  /// Whether states can be deleted. Caller: attached by PyGILState_Ensure, on a thread that had no
+  /// state before. Looks until it has found how, then knows.
+  [[nodiscard]] static bool find() noexcept {
+    if (ready_.load(std::memory_order_acquire)) return true;
+    if constexpr (gilstate_slot::goes_by_attaching) {
+      if (dlsym(RTLD_DEFAULT, "_Py_NegativeRefcount") != nullptr) return false;
+    } else if (deletes_by_slot && !gilstate_slot::find()) {
+      return false;
+    }
+    ready_.store(true, std::memory_order_release);
+    return true;
   }
-  /// Caller: the same thread, without a state again. The state has been cleared.
+  /// Caller: not attached, on a thread that has no state, or has this one. It has been cleared.
   static void remove(PyThreadState* state) noexcept {
-    if constexpr (deletes_by_slot) gilstate_slot::show(state);
+    if constexpr (deletes_by_slot) {
+      if (ready_.load(std::memory_order_acquire)) gilstate_slot::show(state);
+    }
     PyThreadState_Delete(state);
   }
+
+ private:
+  static inline std::atomic<bool> ready_{false};
 };
 
 }  // namespace cpython

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "../cpython/late_threads.hpp"
+#include "../stay_loaded.hpp"
 #include "gate.hpp"
 #include "thread_record.hpp"
 
@@ -79,6 +80,7 @@ inline bool gate::open() {
   // one.
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) return true;
   if (closing() && has_marked_interpreter()) return true;  // not again in this life
+  stay_loaded();  // for the mark, the callback and the fork handler
   if (!mark_interpreter() || !register_callback()) return false;
   // Importing lets go of the GIL, and another thread may have been faster, or the end have come. A
   // lock, because without a GIL two may be here at once; no Python runs under it.
@@ -89,8 +91,9 @@ inline bool gate::open() {
     if (is_open(last)) return true;
     if (is_closing(last) && has_marked_interpreter()) return true;
     if (!hooked_) {
-      hooked_ = pthread_atfork(nullptr, nullptr, [] {
-        the_keepers.after_fork();
+      hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
+                               [] { the_keepers.after_fork_in_parent(); }, [] {
+        the_keepers.after_fork(this_thread.listed);
         the_gate.after_fork(this_thread.counted_in);
         this_thread.forget_all_after_fork();
       }) == 0;

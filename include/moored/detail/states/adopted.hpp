@@ -2,7 +2,7 @@
 //
 // keep_thread() inside a callback, and `moored run`, keep the states of threads whose code is not
 // ours. That code may join the thread with the GIL held, which is harmless as long as the end of a
-// thread does not want the GIL; thread_end.hpp says how such a state is freed.
+// thread does not wait for the GIL; thread_end.hpp says how such a state is freed.
 #pragma once
 
 #include <pthread.h>
@@ -37,39 +37,50 @@ MOORED_CONSTINIT inline thread_local adoption* this_adoption = nullptr;
 
 /// This thread keeps nothing any more; the state that it kept, made or adopted, is left to Python.
 inline void forget_state(thread_record& me, bool shows) noexcept {
+  adoption* const its = take_adoption();
+  if (its != nullptr) the_keepers.hold_no_more(its->listed);
   forget_kept_state(me, shows);
-  if (adoption* const its = take_adoption()) its->drop();
+  if (its != nullptr) its->drop();
+}
+
+/// The thread's keeping ends, and the state goes the way of thread_end.hpp: what it had adopted. The
+/// thread is counted in for the state. Null when there is nothing, or nothing can be undone: the
+/// thread ended from within Python, or the gate is closing.
+[[nodiscard]] inline adoption* begin_ending(thread_record& me) noexcept {
+  adoption* const its = this_adoption;
+  if (its == nullptr || is_attached(me)) return nullptr;
+  its->counted_in = the_gate.enter(its->born_in);
+  if (its->counted_in == nullptr) return nullptr;
+  (void)take_adoption();
+  me.keep_nothing();  // the list keeps its entry until the state is cleared
+  me.keep_no_more(keeping::ended);
+  return its;
 }
 
 inline void on_thread_end(void* value) noexcept {
   auto* const its = static_cast<adoption*>(value);
   thread_record& me = this_thread;
-  if (its->rounds == 0) {
-    // Ended from within Python, or closing: nothing can be undone.
-    its->counted_in = is_attached(me) ? nullptr : the_gate.enter(its->born_in);
-    if (its->counted_in == nullptr) {
-      forget_state(me, true);
-      return me.keep_no_more(keeping::ended);
-    }
-    this_adoption = nullptr;
-    hand_over(me);
-    me.keep_no_more(keeping::ended);
+  if (its->rounds == 0 && begin_ending(me) == nullptr) {
+    forget_state(me, true);
+    return me.keep_no_more(keeping::ended);
   }
   if (++its->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
       pthread_setspecific(*adoption_slot(), its) == 0)
     return;
   if constexpr (cpython::has_gil) {
-    the_reaper.take(its);
+    the_reaper.take(*its);
   } else {
-    free_without_gil(its);
+    free_without_gil(*its);
   }
 }
 
 inline std::optional<pthread_key_t> adoption_slot() noexcept {
   static const std::optional<pthread_key_t> slot = []() -> std::optional<pthread_key_t> {
     pthread_key_t made = 0;
+    stay_loaded();
     if (pthread_key_create(&made, on_thread_end) != 0) return std::nullopt;
     const int failed = pthread_atfork(nullptr, nullptr, [] {
+      the_ended.after_fork();
       the_reaper.after_fork();
       if (adoption* const its = take_adoption()) its->drop();
     });
@@ -92,9 +103,44 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
   if (its == nullptr) return PyErr_Clear();
   if (!its->released) {
     its->cleared = true;
+    the_keepers.hold_no_more(its->listed);
     if (this_adoption == its) forget_state(this_thread, false);
   }
   its->drop();
+}
+
+/// os.fork() is about to fork this process: no thread of ours is to be there, and nothing that was
+/// left behind. Attached; lets go of the GIL when the reaper waits for it.
+inline PyObject* end_reaper_before_fork(PyObject*, PyObject*) {
+  constexpr std::chrono::milliseconds longest{50};
+  the_reaper.clear_left();
+  if (the_reaper.is_there()) {
+    PyThreadState* const me = PyEval_SaveThread();
+    the_reaper.wait_for_end(longest);
+    PyEval_RestoreThread(me);
+  }
+  Py_RETURN_NONE;
+}
+
+/// Has Python call that, once in each epoch. Attached to the main interpreter; leaves no exception.
+/// Without memory for it, a fork may meet the reaper's thread.
+inline void prepare_for_forks(epoch now) noexcept {
+  static std::atomic<epoch> prepared{0};
+  if (prepared.exchange(now, std::memory_order_relaxed) == now) return;
+  static PyMethodDef method = {"moored_before_fork", end_reaper_before_fork, METH_NOARGS,
+                               "Wait for the native thread that frees thread states."};
+  PyObject* const module = PyImport_ImportModule("posix");
+  PyObject* const enroll =
+      module != nullptr ? PyObject_GetAttrString(module, "register_at_fork") : nullptr;
+  PyObject* const names = PyDict_New();
+  PyObject* const none = PyTuple_New(0);
+  PyObject* const callback = PyCFunction_New(&method, nullptr);
+  PyObject* done = nullptr;
+  if (enroll != nullptr && names != nullptr && none != nullptr && callback != nullptr &&
+      PyDict_SetItemString(names, "before", callback) == 0)
+    done = PyObject_Call(enroll, none, names);
+  if (done == nullptr) PyErr_Clear();
+  for (PyObject* const one : {done, callback, none, names, enroll, module}) Py_XDECREF(one);
 }
 
 /// True when this thread keeps a state, made or adopted, in the epoch that is open now.
@@ -160,6 +206,7 @@ inline void release_kept_state(thread_record& me) noexcept {
   if (its == nullptr) return false;
   its->state = state;
   its->born_in = now;
+  its->thread = pthread_self();
   PyObject* const capsule = PyCapsule_New(its, adoption_key, on_state_cleared);
   if (capsule == nullptr) its->drop();
   const bool marked = capsule != nullptr && pthread_setspecific(*slot, its) == 0 &&
@@ -173,10 +220,18 @@ inline void release_kept_state(thread_record& me) noexcept {
     return false;
   }
   Py_DECREF(capsule);
-  (void)PyGILState_Ensure();  // not released: this is the keeping
+  cpython::state_contents::ensure(state);  // not released: this is the keeping
   this_adoption = its;
   start_keeping(me, keeping::adopted, state, now);
+  its->listed = me.listed;
+  the_keepers.hold_at_forks(its->listed, state);
   the_gate.adopted.fetch_add(1, std::memory_order_relaxed);
+  cpython::state_contents::find(state);
+  (void)cpython::dead_state::find();
+  if constexpr (cpython::has_gil) {
+    prepare_for_forks(now);
+    the_reaper.clear_left();
+  }
   return true;
 }
 
@@ -200,6 +255,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
   }
   its->released = true;
   (void)take_adoption();
+  the_keepers.hold_no_more(its->listed);
   count_if_over_limit(me);
   stop_keeping(me);
   if (PyObject* const locals = PyThreadState_GetDict()) {

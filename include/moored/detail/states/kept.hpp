@@ -72,7 +72,7 @@ struct made_state_end {
     if (me.kept == nullptr) me.keep_no_more(keeping::ended);
   }
   // The first use of a thread_local on a thread is what registers its destructor.
-  void arm() const noexcept {}
+  void arm() const noexcept { stay_loaded(); }
 };
 
 inline thread_local made_state_end this_threads_made_state_end;

@@ -5,11 +5,14 @@
 // way in.
 #pragma once
 
+#include <Python.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <new>
 
+#include "../cpython/state_contents.hpp"
 #include "../gate/epoch.hpp"
 #include "../lock.hpp"
 
@@ -46,6 +49,7 @@ class keeper {
 
   std::atomic<std::uint64_t> idle_since_{busy};
   const epoch kept_in;
+  PyThreadState* adopted = nullptr;  // the mutex of the list guards it
   keeper* previous = nullptr;
   keeper* next = nullptr;
 };
@@ -54,7 +58,8 @@ class keeper {
 MOORED_CONSTINIT inline keeper unlisted{0};
 
 /// All of them, those first that have kept their states longest. Threads take its mutex when they
-/// begin or end keeping, with or without the GIL; no thread waits for the GIL with it.
+/// begin or end keeping, and when they fork, with or without the GIL; no thread waits for the GIL
+/// with it.
 class keepers {
  public:
   constexpr keepers() noexcept {
@@ -83,17 +88,39 @@ class keepers {
     delete one;
   }
 
+  /// What `one` keeps is an adopted state: from now on a fork's child finalises nothing of it. Not
+  /// so for a state that moored made: other code that deletes one tells nothing.
+  void hold_at_forks(keeper* one, PyThreadState* state) noexcept {
+    if (one == &unlisted) return;
+    const locked lock(mutex_);
+    one->adopted = state;
+  }
+  /// Other code clears that state, or the thread no longer keeps it. `one` is set to nothing: two
+  /// threads may say so.
+  void hold_no_more(keeper*& one) noexcept {
+    const locked lock(mutex_);
+    if (one != &unlisted) one->adopted = nullptr;
+    one = &unlisted;
+  }
+
   void set_limit(std::size_t limit, epoch now) noexcept {
     const locked lock(mutex_);
     limit_ = limit;
     mark_beyond_limit(now);
   }
 
-  /// In the child no thread keeps anything. Another thread may have been at the list, so that its
-  /// entries cannot be walked, and are lost.
-  void after_fork() noexcept {
-    mutex_.renew();
+  /// The mutex is held across a fork, so that no other thread is at the list meanwhile.
+  void before_fork() noexcept MOORED_ACQUIRE(mutex_) { mutex_.lock(); }
+  void after_fork_in_parent() noexcept MOORED_RELEASE(mutex_) { mutex_.unlock(); }
+  /// In the child no thread keeps anything. CPython clears there what the others kept; it was
+  /// theirs, and is not finalised in this process. The entries are lost with it.
+  void after_fork(const keeper* mine) noexcept MOORED_RELEASE(mutex_) {
+    for (const keeper* one = ends_.next; one != &ends_; one = one->next) {
+      if (one != mine && one->adopted != nullptr)
+        cpython::state_contents::outlive_the_fork(one->adopted);
+    }
     ends_.previous = ends_.next = &ends_;
+    mutex_.unlock();
   }
 
  private:

@@ -7,11 +7,12 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <thread>
+#include <utility>
 
 #include "../cpython/gilstate_slot.hpp"
 #include "../cpython/stack_protection.hpp"
 #include "../gate/closing.hpp"
+#include "../own_thread.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -22,7 +23,7 @@ template <class Work>
 [[nodiscard]] bool on_a_thread_of_its_own(Work work) noexcept {
   expect_no_lock();
   try {
-    std::thread(work).join();
+    start_own_thread(std::move(work)).join();
     return true;
   } catch (const std::exception&) {
     return false;

@@ -62,6 +62,7 @@ class visits {
       if (one.in == where) return one.state;
     erase_where(states_, [](const own_state& one) { return !one.in->is_open(); });
     states_.reserve(states_.size() + 1);
+    stay_loaded();  // for this destructor, which runs at the thread's end
     PyThreadState* const made = where->make_state();
     if (made != nullptr) states_.push_back({where, made});
     return made;
