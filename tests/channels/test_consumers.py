@@ -6,10 +6,9 @@ import asyncio
 import threading
 
 import pytest
+from limits import HANG_S
 
 import moored
-
-LIMIT = 120
 
 
 def asyncio_run(main):
@@ -90,7 +89,7 @@ def in_threads(*functions):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(LIMIT)
+        thread.join(HANG_S)
     assert not [thread for thread in threads if thread.is_alive()]
     return results
 
@@ -138,7 +137,7 @@ def test_tasks_of_one_loop_each_get_an_event_and_hear_of_the_close(run, objects)
 @pytest.mark.parametrize("what", ["events", "close"])
 def test_a_busy_loop_hears_although_another_was_faster(idle_run, busy_run, what, objects):
     source, channel = objects
-    ready = threading.Barrier(3, timeout=LIMIT)
+    ready = threading.Barrier(3, timeout=HANG_S)
     idle_is_done = threading.Event()
 
     def consume(run, meanwhile):
@@ -161,7 +160,7 @@ def test_a_busy_loop_hears_although_another_was_faster(idle_run, busy_run, what,
         return seen
 
     def busy():
-        return consume(busy_run, lambda: idle_is_done.wait(LIMIT))
+        return consume(busy_run, lambda: idle_is_done.wait(HANG_S))
 
     def send():
         ready.wait()
@@ -218,14 +217,14 @@ def test_taking_a_handler_away_leaves_a_pending_get(run, objects):
         channel().on_batch(None)
         await all_wait(run)
         source.send(7)
-        return await asyncio.wait_for(getting, LIMIT)
+        return await asyncio.wait_for(getting, HANG_S)
 
     assert run(main) == 7
 
 
 def test_an_asyncio_task_and_a_thread_and_a_handlers_loop_hear_of_the_close(native):
     source = native.Source()
-    ready = threading.Barrier(3, timeout=LIMIT)
+    ready = threading.Barrier(3, timeout=HANG_S)
 
     def thread():
         ready.wait()
@@ -368,7 +367,7 @@ def test_a_greenlet_that_is_killed_takes_nothing_from_the_others(end_of):
     first.kill()
     source.send_from_thread(7)
     source.close()
-    print(second.get(timeout=100))
+    print(second.get())
     """
     )
     assert (ending.code, ending.out, ending.err) == (0, "[[7]]\n", "")
@@ -383,7 +382,7 @@ def test_gevents_socket_need_not_be_imported(end_of):
         gevent.sleep(0)
         print("gevent.socket" in sys.modules)
         source.close()
-        print(waiting.get(timeout=100))
+        print(waiting.get())
     """)
     assert (ending.code, ending.out, ending.err) == (0, "False\n[]\n", "")
 

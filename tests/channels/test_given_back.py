@@ -12,8 +12,6 @@ import pytest
 
 import moored
 
-LIMIT = 120
-
 
 def descriptors():
     gc.collect()

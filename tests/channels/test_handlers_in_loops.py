@@ -8,10 +8,9 @@ import sys
 import threading
 
 import pytest
+from limits import HANG_S
 
 import moored
-
-LIMIT = 120
 
 
 def new_loop(kind):
@@ -38,7 +37,7 @@ async def until(condition):
         while not condition():
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(look(), LIMIT)
+    await asyncio.wait_for(look(), HANG_S)
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit])
@@ -82,7 +81,7 @@ def test_what_ends_a_program_ends_the_loops_run_and_no_delivery(loop, source, er
     async def main():
         channel.on_batch(handler)
         source.send(0)
-        await asyncio.sleep(LIMIT)
+        await asyncio.sleep(HANG_S)
 
     task = loop.create_task(main())
     with pytest.raises(error):
@@ -193,12 +192,12 @@ def test_a_handler_can_be_given_to_a_loop_of_another_thread(loop, source):
     thread.start()
     for _ in range(3):
         source.send(1)
-        assert heard.wait(LIMIT)
+        assert heard.wait(HANG_S)
         heard.clear()
         channel.on_batch(handler, loop=loop)  # it runs
     channel.on_batch(None)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(LIMIT)
+    thread.join(HANG_S)
     assert set(threads) == {thread.ident}
 
 
@@ -218,13 +217,13 @@ def test_a_later_handler_is_not_run_by_the_earlier_ones_loop(source):
     for turn in range(6):
         channels[turn % 2].on_batch(handler, loop=loops[turn % 2])
         source.send(turn)
-        assert heard.wait(LIMIT)
+        assert heard.wait(HANG_S)
         heard.clear()
     assert ran_in == [threads[0].ident, threads[1].ident] * 3
     channels[0].on_batch(None)
     for loop, thread in zip(loops, threads, strict=True):
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(LIMIT)
+        thread.join(HANG_S)
         loop.close()
 
 

@@ -8,13 +8,13 @@ import gc
 import threading
 
 import pytest
+from limits import HANG_S
 
 import moored
 
 NAME = b"moored.channel.1"
 POINTER = ctypes.sizeof(ctypes.c_void_p)
 SINCE = {"subscribe": 3}  # so many entries at the table's end
-LIMIT = 120
 
 pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
 pointer_in.restype = ctypes.c_void_p
@@ -88,7 +88,7 @@ def test_consumers_of_one_loop(make):
             await asyncio.sleep(0)
             done = [task for task in waiting if task.done()]
         source.close()
-        await asyncio.wait_for(asyncio.wait(waiting), LIMIT)
+        await asyncio.wait_for(asyncio.wait(waiting), HANG_S)
         return sorted(type(task.exception()).__name__ for task in waiting)
 
     assert asyncio.run(main()) == ["ChannelClosed", "NoneType", "NoneType"]
@@ -126,7 +126,7 @@ def test_a_handler_beside_a_pending_get(make):
         mine.on_batch(seen.extend)
         mine.on_batch(None)
         source.send(1)
-        assert await asyncio.wait_for(getting, LIMIT) == 1
+        assert await asyncio.wait_for(getting, HANG_S) == 1
         mine.on_batch(seen.extend)
         source.send(2)
         while not seen:

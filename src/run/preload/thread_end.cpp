@@ -56,8 +56,10 @@ void end_adoption(adoption& its) {
           is_over = the_ended.wait(its, std::nullopt, never);
           break;
         case gil_outcome::bound:
-          if (detail::the_reaper.leave_behind(its)) return;
-          break;
+          // Not yet left behind: PyGILState still shows the state to what ends on this thread.
+          detail::the_reaper.note_stuck();
+          if (detail::put_off_ending(its)) return;
+          return finish_adoption(its, false);
         case gil_outcome::closed:
           return finish_adoption(its, false);
       }

@@ -74,6 +74,13 @@ inline void on_thread_end(void* value) noexcept {
   }
 }
 
+/// What begin_ending() gave is ended in the last key round after all. Until then code of this
+/// thread's may still find the state. False when that is not possible.
+[[nodiscard]] inline bool put_off_ending(adoption& its) noexcept {
+  its.rounds = 1;
+  return pthread_setspecific(*adoption_slot(), &its) == 0;
+}
+
 inline std::optional<pthread_key_t> adoption_slot() noexcept {
   static const std::optional<pthread_key_t> slot = []() -> std::optional<pthread_key_t> {
     pthread_key_t made = 0;

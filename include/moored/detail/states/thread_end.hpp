@@ -296,7 +296,7 @@ class reaper {
         waits ? patience.load(std::memory_order_relaxed) : std::chrono::milliseconds(0);
     const bool is_over = the_ended.wait(its, limit, [] { return false; });
     if (!is_over && leave_behind(its)) {
-      if (waits) stuck_.store(true, std::memory_order_relaxed);
+      if (waits) note_stuck();
       return;
     }
     delete_ended(its);
@@ -304,11 +304,16 @@ class reaper {
     join_finished();
   }
 
-  /// The thread goes on without its state, which is cleared when that can be done. False when that
-  /// is over, and the thread is to delete it.
+  /// A wait for the GIL was in vain, elsewhere: the next thread that ends does not wait.
+  void note_stuck() noexcept { stuck_.store(true, std::memory_order_relaxed); }
+
+  /// The thread, whose PyGILState slot is empty, goes on without its state, which is cleared when
+  /// that can be done. False when that is over, and the thread is to delete it.
   [[nodiscard]] bool leave_behind(adoption& its) noexcept {
     if (!the_ended.leave(its)) return false;
-    if (!run()) count_out(its);
+    if (run()) return true;
+    count_out(its);
+    the_ended.delete_left();
     return true;
   }
 
