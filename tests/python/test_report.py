@@ -227,6 +227,15 @@ def test_a_table_in_parts_repeats_what_names_its_rows() -> None:
     assert len(in_parts(grid, [0, 2], lambda part: True)) == 1
 
 
+def test_notes_below_a_table_are_those_that_there_are() -> None:
+    cells = [["x", "1", ""], ["y", "2", "why"]]
+    grid = Grid(["what", "ns", "note"], cells, [False, True, False])
+    parts = in_parts(grid, [0], lambda part: False)
+    assert [part.cells for part in parts] == [[["x", "1"], ["y", "2"]], [["y", "why"]]]
+    silent = Grid(["what", "ns", "note"], [["x", "1", ""]], [False, True, False])
+    assert len(in_parts(silent, [0], lambda part: False)) == 1
+
+
 def test_a_stream_that_knows_only_ascii_gets_the_spread_all_the_same() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")

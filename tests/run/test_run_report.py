@@ -455,6 +455,20 @@ def test_what_was_saved_has_figures(kept):
     )
 
 
+def test_calls_within_a_call_have_saved_nothing(kept):
+    """They are most where C code that a callback calls, without the GIL, calls back: qsort."""
+    ending = kept("""
+        COMPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        compare = COMPARE(lambda a, b: visit() or 0)
+        def sort():
+            ctypes.CDLL(None).qsort((ctypes.c_int * 100)(), 100, 4, compare)
+        caller.free.call_on_a_thread(CALLBACK(sort), 3)
+        print(len(visits) > 100)
+    """)
+    assert (ending.code, ending.out, ending.err) == (0, "True\n", "")
+    assert ending.row["calls_served"] == 2
+
+
 @pytest.mark.skipif(not HAS_CHUNKS, reason="this Python has no chunks")
 def test_what_was_saved_is_within_what_a_state_can_cost(kept):
     ending = kept("caller.free.call_on_a_thread(CALLBACK(visit), 1000)")

@@ -121,7 +121,19 @@ def in_parts(grid: Grid, names: Sequence[int], fits: Callable[[Grid], bool]) -> 
             parts.append(sorted([*names, at]))
         else:
             parts[-1] = wider
-    return [grid.part(part) for part in parts]
+    if len(parts) == 1:
+        return [grid]
+    shown = [_without_silent_rows(grid, part, names) for part in parts]
+    return [part for part in shown if part.cells] or shown[:1]
+
+
+def _without_silent_rows(grid: Grid, part: Sequence[int], names: Sequence[int]) -> Grid:
+    """Leave out, of a part that has nothing but words, the rows that say nothing in it."""
+    others = [at for at in part if at not in names]
+    if any(grid.numeric[at] for at in others):
+        return grid.part(part)
+    said = [row for row in grid.cells if any(row[at] not in ("", "-") for at in others)]
+    return Grid(grid.headings, said, grid.numeric).part(part)
 
 
 def _is_numeric(column: Column, rows: Sequence[Row]) -> bool:

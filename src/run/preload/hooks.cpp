@@ -100,9 +100,13 @@ constexpr Py_ssize_t without_the_call = 1;
 
 /// A call has attached the state that this thread keeps. What was sent to the thread while it was
 /// idle hits no call: without moored there would have been no thread state to send it to.
+///
+/// Only an outermost call is counted. One that comes within another, which has let go of the GIL,
+/// would have found that one's state.
 void begin_call(Py_ssize_t outermost) {
-  count_served();
-  if (MOORED_UNLIKELY(cpython::is_sent_an_exception(this_thread.kept)) && is_outermost(outermost))
+  PyThreadState* const kept = this_thread.kept;
+  if (cpython::can_read_entries(kept) && cpython::entries(kept) == outermost) count_served();
+  if (MOORED_UNLIKELY(cpython::is_sent_an_exception(kept)) && is_outermost(outermost))
     cpython::drop_sent_exception();
 }
 

@@ -16,10 +16,9 @@ namespace {
 
 [[nodiscard]] run_counts counted() {
   const counters now = moored::count();
-  return {now.attaches,         now.refusals,    now.states_made,
-          now.states_adopted,   now.states_kept, now.states_freed,
-          now.states_forgotten, now.overdue,     now.states_over_limit,
-          now.states_freed_late};
+  return {now.attaches,          now.refusals,         now.states_made,      now.states_adopted,
+          now.states_kept,       now.states_freed,     now.states_forgotten, now.overdue,
+          now.states_over_limit, now.states_freed_late};
 }
 
 void set_bound(std::int64_t milliseconds) {
