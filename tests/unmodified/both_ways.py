@@ -109,7 +109,8 @@ def both(words: list[str | Path], parent: Path, **variables: str) -> tuple[Ran, 
 def need(*modules: str) -> None:
     """Skip, and say why, where what a program imports is not there."""
     for module in modules:
-        if importlib.util.find_spec(module) is None:
+        package, _, _ = module.partition(".")
+        if importlib.util.find_spec(package) is None or importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'moored[programs]'")
 
 

@@ -37,6 +37,7 @@ CALLED_BACK = [
     ("qt", "PySide6"),
     ("polars_map", "polars"),
     ("arrow_udf", "pyarrow"),
+    ("flight_server", "pyarrow.flight"),
     ("datafusion_udf", "datafusion"),
     ("tokenizers_custom", "tokenizers"),
 ]
@@ -70,7 +71,7 @@ def test_debians_native_threads_keep_their_states(script, tmp_path):
 
 def test_duckdb_attaches_once_for_many_rows(tmp_path):
     """A vector of rows is one attach, so that stock loses the thread-local between vectors only."""
-    need("duckdb")
+    need("duckdb", "numpy")
     stock, kept = both("duckdb_udf", tmp_path)
     check_kept(stock, kept)
     assert 0 < kept.did["calls_served"] < kept.saw["calls"] / 100
