@@ -187,17 +187,38 @@ TEST(fault, a_side_state_without_a_thread_to_make_it_on_is_refused) {
   });
 }
 
-TEST(fault, an_adopted_state_without_a_reaper_is_left_to_python_and_counted) {
+/// A thread adopts a state, and at its end no thread can be started to clear it.
+void end_without_a_reaper() {
+  on_foreign_thread([] {
+    as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); });
+    the_faults.pthread_create.arm(EAGAIN);
+  });
+  the_faults.pthread_create.disarm();
+}
+
+TEST(fault, an_adopted_state_without_a_reaper_is_cleared_by_the_next_thread_that_adopts) {
   if (!has_gil) GTEST_SKIP() << "without a GIL no reaper frees it";
   in_child([] {
     const python interpreter;
-    on_foreign_thread([] {
-      as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); });
-      the_faults.pthread_create.arm(EAGAIN);
-    });
-    the_faults.pthread_create.disarm();
+    const int before = states();
+    end_without_a_reaper();
+    EXPECT_EQ(states(), before + 1);
+    on_foreign_thread([] { as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); }); });
+    EXPECT_EQ(states(), before);
     EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::count().states_freed_late, 1U);
+  });
+}
+
+TEST(fault, an_adopted_state_without_a_reaper_is_left_to_the_end_of_python) {
+  if (!has_gil) GTEST_SKIP() << "without a GIL no reaper frees it";
+  in_child([] {
+    {
+      const python interpreter;
+      end_without_a_reaper();
+    }
+    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::count().states_freed + moored::count().states_forgotten, 1U);
   });
 }
 

@@ -64,7 +64,7 @@ HAZARDS = [
                 + (", ".join(files_with(r"gilstate_counter|(->|[.])_status\\b")) or "no header"))
             say("private functions in " + ", ".join(files_with(r"\\b_Py\\w+[(]")))
         """,
-        must_show="private fields are used in entries.hpp; "
+        must_show="private fields are used in entries.hpp, state_contents.hpp; "
         "private functions in calls.hpp, late_threads.hpp",
         evidence=("python-cffi/cffi#269", "python-cffi/cffi#263"),
     ),

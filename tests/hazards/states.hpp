@@ -131,7 +131,7 @@ PyObject* ask_a_stranger(PyObject*, PyObject* question) {
       say(PyGILState_Check() != 0 ? "PyGILState_Check() says that a stranger is attached"
                                   : "PyGILState_Check() says that a stranger is not attached");
     } else {
-      say(moored::cpython::is_attached(nullptr) ? "thinks that it is attached"
+      say(moored::cpython::is_attached_by(nullptr) ? "thinks that it is attached"
                                                 : "knows that it is not attached");
     }
   }).join();

@@ -39,7 +39,8 @@ class Stdout:
 
     def finish(self) -> None:
         """Raise what has failed in all the time."""
-        self.flush()
+        if not self.failed:  # else it would fail once more, with another error
+            self.flush()
         if self.failed:
             raise self.failed
 

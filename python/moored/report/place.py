@@ -45,9 +45,8 @@ def check_writable(path: Path) -> None:
     if target.is_symlink():
         raise CannotWrite(f"cannot write {path}: it is a link that leads to itself")
     if not target.parent.is_dir():
-        raise CannotWrite(
-            f"cannot write {path}: there is no directory {target.parent}; make it first"
-        )
+        folder = target.parent if path.is_symlink() else path.parent
+        raise CannotWrite(f"cannot write {path}: there is no directory {folder}; make it first")
     if path.is_dir():
         raise CannotWrite(f"cannot write {path}: it is a directory; name a file")
     if not os.access(path if _stays(path) else target.parent, os.W_OK):

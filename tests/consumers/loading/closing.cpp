@@ -10,6 +10,8 @@
 
 int main(int, char** words) {
   Py_Initialize();
+  // What the handler prints comes out before what this program prints.
+  PyRun_SimpleString("import sys; sys.stdout.reconfigure(line_buffering=True)");
   void* const plugin = dlopen(words[1], RTLD_NOW | RTLD_LOCAL);
   if (plugin == nullptr) return std::fprintf(stderr, "%s\n", dlerror());
   void* const function = dlsym(plugin, words[2]);

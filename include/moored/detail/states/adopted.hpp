@@ -112,6 +112,7 @@ inline void on_state_cleared(PyObject* capsule) noexcept {
     its->cleared = true;
     the_keepers.hold_no_more(its->listed);
     if (this_adoption == its) forget_state(this_thread, false);
+    if (the_ended.forget(*its)) finish_adoption(*its, false);
   }
   its->drop();
 }

@@ -179,6 +179,15 @@ class ended_states {
     tell();
     return left;
   }
+  /// Takes out a state that other code has cleared, if its thread has gone and no reaper could be
+  /// had for it. False when a thread is still to see to it. Any thread.
+  [[nodiscard]] bool forget(adoption& its) noexcept {
+    const locked lock(mutex_);
+    if (its.stage != ending::offered || !its.left || its.counted_in != nullptr) return false;
+    its.stage = ending::over;
+    remove(its);
+    return true;
+  }
   /// Waits until they do no longer, at most for the limit. Not attached.
   void wait_for_others(std::chrono::nanoseconds limit) noexcept {
     deadline until(limit);
