@@ -79,6 +79,37 @@ def test_what_its_traceback_held_is_let_go_of_at_once_and_on_its_thread(stock, k
 
 
 @pytest.mark.usefixtures("careless")
+def test_an_exception_that_a_call_left_as_handled_does_not_reach_the_next(stock, kept):
+    script = """
+        import careless_extension
+        class Held:
+            def __del__(self): print("finalised")
+        def fail():
+            held = Held()
+            raise ValueError("by the test")
+        def leave(error):
+            for one in (kind := ctypes.py_object(type(error)), left := ctypes.py_object(error)):
+                ctypes.pythonapi.Py_IncRef(one)
+            return kind, left, None
+        def leave_one():
+            print(sys.exc_info()[0])
+            try:
+                fail()
+            except ValueError as error:
+                left = leave(error)
+            ctypes.pythonapi.PyErr_SetExcInfo(*left)
+            del left
+        careless_extension.start(leave_one)
+        print("called")
+        careless_extension.again()
+        print("called")
+        careless_extension.end()
+    """
+    for ending in (stock(script), kept(script)):
+        check(ending, 2 * "None\nfinalised\ncalled\n")
+
+
+@pytest.mark.usefixtures("careless")
 def test_a_finaliser_in_its_traceback_may_enter_python_again(kept):
     ending = kept("""
         import careless_extension

@@ -111,13 +111,17 @@ void begin_call(Py_ssize_t outermost) {
 }
 
 /// A call is about to detach this thread, and nothing else has been looked at. An exception that
-/// the outermost call has left set dies here with its traceback, as it does when a temporary state
-/// is cleared: on its own thread, and silently. The state is still counted, so that a finaliser may
-/// enter and leave Python.
+/// the outermost call has left set, or left as being handled, dies here with its traceback, as it
+/// does when a temporary state is cleared: on its own thread, and silently. The state is still
+/// counted, so that a finaliser may enter and leave Python.
 void end_call(Py_ssize_t outermost) {
   const PyThreadState* const kept = this_thread.kept;
-  if (MOORED_LIKELY(!this_thread.keeps_now() || !cpython::has_exception(kept))) return;
-  if (is_outermost(outermost)) PyErr_Clear();
+  if (MOORED_LIKELY(!this_thread.keeps_now() ||
+                    !(cpython::has_exception(kept) || cpython::handles_exception(kept))))
+    return;
+  if (!is_outermost(outermost)) return;
+  PyErr_SetExcInfo(nullptr, nullptr, nullptr);
+  PyErr_Clear();
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
@@ -171,6 +175,7 @@ MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* spared = nullptr;
   Py_XDECREF(type);
   Py_XDECREF(value);
   Py_XDECREF(trace);
+  PyErr_SetExcInfo(nullptr, nullptr, nullptr);
   return keeps_state();
 }
 

@@ -44,6 +44,13 @@ namespace cpython {
   return known == answer::yes;
 }
 
+/// True when an exception is noted as being handled (sys.exc_info()). Attached by the state, outside
+/// of every frame: then native code has left it there, by PyErr_SetExcInfo.
+[[nodiscard]] inline bool handles_exception(const PyThreadState* state) noexcept {
+  const PyObject* const handled = state->exc_info->exc_value;
+  return handled != nullptr && handled != Py_None;
+}
+
 /// True when another thread has sent an exception by PyThreadState_SetAsyncExc that was not raised
 /// yet. Attached by the state. A hint: what depends on it asks CPython to drop one, if there is
 /// one.
