@@ -6,7 +6,8 @@
 //
 // The functions stand before the C library's own because this library is preloaded. Any thread may
 // call them, a signal's handler, and the child of fork or vfork: nothing is allocated, and nothing
-// but the stack is written to.
+// but the stack is written to. A thread that is attached to Python is in none of these, and finalises
+// first what would be lost (process_end.hpp).
 #include <alloca.h>
 #include <spawn.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "../protocol.hpp"
 #include "next.hpp"
 #include "process.hpp"
+#include "process_end.hpp"
 
 namespace moored::run {
 
@@ -180,6 +182,7 @@ MOORED_EXPORT int chroot(const char* path) noexcept {
 }
 
 MOORED_EXPORT int execve(const char* path, char* const words[], char* const all[]) noexcept {
+  finalise_idle_locals();
   return start_with(path, all,
                     [&](environment its) { return next_execve.find()(path, words, its); });
 }
@@ -189,6 +192,7 @@ MOORED_EXPORT int execv(const char* path, char* const words[]) noexcept {
 }
 
 MOORED_EXPORT int execvpe(const char* file, char* const words[], char* const all[]) noexcept {
+  finalise_idle_locals();
   return start_with(file, all,
                     [&](environment its) { return next_execvpe.find()(file, words, its); });
 }
@@ -198,6 +202,7 @@ MOORED_EXPORT int execvp(const char* file, char* const words[]) noexcept {
 }
 
 MOORED_EXPORT int fexecve(int file, char* const words[], char* const all[]) noexcept {
+  finalise_idle_locals();
   return start_with(nullptr, all,
                     [&](environment its) { return next_fexecve.find()(file, words, its); });
 }

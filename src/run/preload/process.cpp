@@ -115,6 +115,7 @@ process::process() : settings_(read_settings()) {
   pthread_atfork(nullptr, nullptr, [] {
     this_process().before_fork_ = this_process().total();
     this_process().is_forked_ = true;
+    this_process().number_ = getpid();
     first_stderr.let_go();
     first_document.let_go();
   });

@@ -1,6 +1,8 @@
 // process.hpp: what this process is: which Python it has, and what `moored run` does in it.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -61,6 +63,9 @@ class process {
   /// True in the child of a fork, from the fork on.
   [[nodiscard]] bool is_forked() const noexcept { return is_forked_; }
 
+  /// False in the child of vfork, which has the memory of its parent.
+  [[nodiscard]] bool is_here() const noexcept { return getpid() == number_; }
+
   /// Has what this process starts from now on run without moored. Any thread.
   void leave_the_environment() const;
 
@@ -76,6 +81,7 @@ class process {
   settings settings_;
   numbers before_fork_;
   bool is_forked_ = false;
+  pid_t number_ = getpid();
   std::atomic<keeping> keeping_{keeping::undecided};
   std::atomic<const char*> version_{nullptr};
 };

@@ -36,6 +36,7 @@
 #pragma weak PyErr_NormalizeException
 #pragma weak PyErr_Occurred
 #pragma weak PyErr_Restore
+#pragma weak PyErr_SetExcInfo
 #pragma weak PyErr_SetRaisedException
 #pragma weak PyEval_AcquireThread
 #pragma weak PyEval_RestoreThread

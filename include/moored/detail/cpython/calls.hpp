@@ -117,18 +117,21 @@ inline void report_exception() noexcept {
   detail::stop_if_too_late([] { PyErr_WriteUnraisable(nullptr); });
 }
 
-/// Up to early 3.12, a finaliser that enters Python while PyGILState_Release clears the state has
-/// the state deleted twice (gh-119753). Dropping the thread's locals first, while the state is
-/// still counted, leaves nothing to finalise. What is under the key `except` stays: it finalises
-/// nothing, and a copy of moored that keeps the state longer needs it.
-inline void drop_locals_before_last_release([[maybe_unused]] const char* except) noexcept {
-#if MOORED_RELEASE_DELETES_TWICE
-  PyObject* const locals = PyThreadState_GetDict();
-  if (locals == nullptr) return;
+/// Finalises what a state's dict holds, but for what is under the key `except`: that finalises
+/// nothing, and a copy of moored that keeps the state needs it. Attached; leaves no exception.
+inline void drop_locals(PyObject* locals, const char* except) noexcept {
   PyObject* const stays = Py_XNewRef(PyDict_GetItemString(locals, except));
   PyDict_Clear(locals);
   if (stays != nullptr && PyDict_SetItemString(locals, except, stays) != 0) PyErr_Clear();
   Py_XDECREF(stays);
+}
+
+/// Up to early 3.12, a finaliser that enters Python while PyGILState_Release clears the state has
+/// the state deleted twice (gh-119753). Dropping the thread's locals first, while the state is
+/// still counted, leaves nothing to finalise.
+inline void drop_locals_before_last_release([[maybe_unused]] const char* except) noexcept {
+#if MOORED_RELEASE_DELETES_TWICE
+  if (PyObject* const locals = PyThreadState_GetDict()) drop_locals(locals, except);
 #endif
 }
 

@@ -9,6 +9,7 @@
 #include <Python.h>
 
 #include <atomic>
+#include <utility>
 
 #include "versions.hpp"
 
@@ -37,6 +38,26 @@ class state_contents {
     Py_XINCREF(state->threading_local_key);
     Py_XINCREF(state->threading_local_sentinel);
 #endif
+  }
+
+  /// What threading.local objects hold for the thread of a state: its dict, and from 3.13 on a
+  /// sentinel, with whose end they finalise it.
+  struct thread_locals {
+    PyObject* dict = nullptr;
+    PyObject* key = nullptr;
+    PyObject* sentinel = nullptr;
+  };
+  /// Takes them, as references that the caller owns, from the state of another thread, which is
+  /// attached by nothing. Attached to the same interpreter. Runs no Python.
+  [[nodiscard]] static thread_locals take_locals(PyThreadState* idle) noexcept {
+    thread_locals its;
+    if (found_.load(std::memory_order_acquire) != found::yes) return its;
+    its.dict = Py_XNewRef(idle->dict);
+#if MOORED_HAS_LOCAL_SENTINEL
+    its.key = std::exchange(idle->threading_local_key, nullptr);
+    its.sentinel = std::exchange(idle->threading_local_sentinel, nullptr);
+#endif
+    return its;
   }
 
   /// Calls of PyGILState_Ensure that have not been released, those of other bindings included.

@@ -103,6 +103,16 @@ class keepers {
     one = &unlisted;
   }
 
+  /// Calls `use` with each adopted state, under the mutex of the list: it runs no Python, and waits
+  /// for nothing. Attached, so that no thread begins or ends a call meanwhile.
+  template <class Use>
+  void for_each_adopted(Use use) noexcept {
+    const locked lock(mutex_);
+    for (const keeper* one = ends_.next; one != &ends_; one = one->next) {
+      if (one->adopted != nullptr) use(one->adopted);
+    }
+  }
+
   void set_limit(std::size_t limit, epoch now) noexcept {
     const locked lock(mutex_);
     limit_ = limit;
