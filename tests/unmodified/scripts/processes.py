@@ -43,13 +43,16 @@ def main(method):
         pool.call(log, LINES)
     print("each line once:", count_lines("logs", "parent-*.log"))
 
-    # A worker for each task: it ends right after it.
+    # A worker for each task: it ends right after it. Printed when no thread of the pool forks any
+    # more: a child that is forked in that moment writes what stdout has not written yet once more.
     with context.Pool(2, maxtasksperchild=1) as workers:
-        print("pool:", workers.map(work, range(TASKS), chunksize=1))
+        lines = workers.map(work, range(TASKS), chunksize=1)
         workers.close()
         workers.join()
+    print("pool:", lines)
     with ProcessPoolExecutor(2, mp_context=context) as executor:
-        print("executor:", list(executor.map(work, range(TASKS, 2 * TASKS))))
+        lines = list(executor.map(work, range(TASKS, 2 * TASKS)))
+    print("executor:", lines)
     print("processes:", run_processes(context, work_and_end, *((task,) for task in range(TASKS))))
     print("in all:", count_lines("logs", "last-*.log"), count_lines("logs"))
 
