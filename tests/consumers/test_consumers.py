@@ -203,6 +203,17 @@ def test_what_the_headers_cannot_be_compiled_with_ends_in_one_error(
 
 
 @needs_compiler
+def test_an_int_that_does_not_fit_has_no_converter(tmp_path: Path) -> None:
+    source = tmp_path / "source.cpp"
+    source.write_text("#include <moored/moored.hpp>\nmoored::channel<__int128> wide;\n")
+    words = ["c++", "-fsyntax-only", "-std=gnu++17", source]
+    words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode != 0
+    assert "an int of more than 64 bits has no converter" in done.stderr
+
+
+@needs_compiler
 def test_cython_module(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
     shutil.copytree(HERE / "cython", tmp_path / "source")
