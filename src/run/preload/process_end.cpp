@@ -38,12 +38,13 @@ constinit next_function<void(int)> next_quick_exit("_exit");
 /// How long exit() waits, on a thread that is not attached, for the GIL and for the finalisers.
 constexpr std::chrono::seconds longest_wait{1};
 
-/// Python is there, and threads keep states in it.
+/// Python is there, and threads keep states in it. The gate may be shut already: from 3.14 on a
+/// forked child of multiprocessing calls what atexit has, and then os._exit.
 [[nodiscard]] bool are_states_kept() noexcept {
   return cpython::has_gil && this_process().decided() == keeping::on &&
          this_process().is_here() &&
          detail::the_gate.kept.load(std::memory_order_relaxed) != 0 &&
-         detail::is_open(detail::the_gate.now());
+         cpython::is_running();
 }
 
 /// A list of what idle threads keep; empty without memory for it. Attached to the main interpreter.
