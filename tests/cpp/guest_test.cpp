@@ -109,7 +109,7 @@ TEST_F(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
         "    return 0\n");
     {
       const moored::lending lend;
-      std::binary_semaphore first_is_done{0}, second_is_done{0};
+      semaphore first_is_done, second_is_done;
       std::thread first([&] {
         as_guest(how, [] { EXPECT_EQ(value_of("overflow()"), 1); });
         first_is_done.release();
@@ -211,7 +211,7 @@ TEST_F(lending, refuses_its_own_threads_attach_and_waits_for_the_borrower) {
   in_child([] {
     const python interpreter;
     run("done = 0");
-    std::binary_semaphore is_inside{0};
+    semaphore is_inside;
     std::thread borrower;
     {
       const moored::lending lend;
