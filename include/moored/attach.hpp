@@ -139,8 +139,10 @@ inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
   // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
   // when the interpreter is gone already.
-  if (MOORED_UNLIKELY(cpython::unwinds_late_threads && !detail::is_open(detail::the_gate.now()) &&
-                      !detail::is_attached(me)))
+  if (MOORED_UNLIKELY(
+          cpython::unwinds_late_threads &&
+          (!detail::is_open(detail::the_gate.now()) || detail::the_gate.ends_unseen()) &&
+          !detail::is_attached(me)))
     cpython::stop_this_thread();
   assert(detail::is_attached(me) &&
          "an attachment ends on its own thread, while that thread is attached");

@@ -159,6 +159,33 @@ TEST(epoch, the_gate_is_shut_when_it_was_opened_by_an_exit_handler) {
   });
 }
 
+TEST(epoch, a_thread_that_comes_too_late_for_an_end_that_is_not_told_is_stopped) {
+  in_child([] {
+    Py_InitializeEx(0);
+    static PyMethodDef method = {
+        "open",
+        [](PyObject*, PyObject*) -> PyObject* {
+          EXPECT_TRUE(moored::open());
+          semaphore is_inside;
+          std::thread([&is_inside] {
+            const moored::attachment attached = moored::try_attach();
+            EXPECT_TRUE(attached);
+            is_inside.release();
+            run("while True: time.sleep(0.001)");  // until Python ends, which unwinds it or stops it
+          }).detach();
+          {
+            const moored::detachment detached;
+            is_inside.acquire();
+          }
+          Py_RETURN_NONE;
+        },
+        METH_NOARGS, nullptr};
+    give("open_gate", PyCFunction_New(&method, nullptr));
+    run("import atexit, threading, time; atexit.register(open_gate)");
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+  });
+}
+
 TEST(epoch, a_next_life_opens_when_all_places_of_py_at_exit_are_taken) {
   in_child([] {
     begin_life();

@@ -76,6 +76,12 @@ class gate {
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
 
+  /// True when the gate may still be open while the interpreter is finalising: it was opened when
+  /// Python had begun to call the exit handlers, which calls none that comes then.
+  [[nodiscard]] bool ends_unseen() const noexcept {
+    return ends_unseen_.load(std::memory_order_relaxed);
+  }
+
   /// How often a thread has entered: a clock that runs anyway.
   [[nodiscard]] std::uint64_t clock() const noexcept {
     return attendance_.load(std::memory_order_relaxed)->entered.load(std::memory_order_relaxed);
@@ -138,6 +144,9 @@ class gate {
   /// Called by close(), attached, while Python still works and threads may still enter, with the
   /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.
   std::atomic<void (*)(deadline*) noexcept> before_closing{nullptr};
+  /// Called by close(), not attached, when those inside have left, with the same deadline: moored's
+  /// own threads are to end.
+  std::atomic<void (*)(const deadline&) noexcept> end_own_threads{nullptr};
   /// Called by close() when no more threads enter, attached, while Python still works.
   std::atomic<void (*)() noexcept> after_closing{nullptr};
 
@@ -164,6 +173,7 @@ class gate {
   void give_up(epoch which, std::uint64_t still) noexcept;
 
   alignas(64) std::atomic<epoch> epoch_{0};
+  std::atomic<bool> ends_unseen_{false};
   std::atomic<attendance*> attendance_{&first_};
   std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
   std::atomic<std::uint64_t> making_{0};  // threads that are making a state

@@ -91,7 +91,11 @@ inline std::optional<pthread_key_t> adoption_slot() noexcept {
       the_reaper.after_fork();
       if (adoption* const its = take_adoption()) its->drop();
     });
-    if (failed == 0) return made;
+    if (failed == 0) {
+      the_gate.end_own_threads.store(
+          [](const deadline& until) noexcept { the_reaper.wait_for_end(until); });
+      return made;
+    }
     pthread_key_delete(made);
     return std::nullopt;
   }();
@@ -124,7 +128,7 @@ inline PyObject* end_reaper_before_fork(PyObject*, PyObject*) {
   the_reaper.clear_left();
   if (the_reaper.is_there()) {
     PyThreadState* const me = PyEval_SaveThread();
-    the_reaper.wait_for_end(longest);
+    the_reaper.wait_for_end(deadline(longest));
     PyEval_RestoreThread(me);
   }
   Py_RETURN_NONE;

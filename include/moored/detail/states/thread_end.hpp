@@ -345,14 +345,16 @@ class reaper {
     return false;
   }
 
-  /// Waits until no thread of the reaper's is there, at most for the limit. Not attached.
-  void wait_for_end(std::chrono::nanoseconds limit) noexcept {
-    deadline until(limit);
+  /// Waits until no thread of the reaper's is there, at most so long. Not attached.
+  void wait_for_end(deadline until) noexcept {
     {
       const locked lock(the_ended.mutex_);
       while (phase_ == running && !until.over()) {
-        const auto rest = *until.rest();
-        if (!the_ended.changed().wait_for(the_ended.mutex_, rest)) until.slept(rest);
+        const auto rest = until.rest();
+        if (!rest)
+          the_ended.changed().wait(the_ended.mutex_);
+        else if (!the_ended.changed().wait_for(the_ended.mutex_, *rest))
+          until.slept(*rest);
       }
     }
     join_finished();
