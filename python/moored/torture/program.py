@@ -233,7 +233,8 @@ def main() -> None:
             loops.append(threading.Thread(target=listen))
             loops[-1].start()
         # A daemon thread of Python's does not survive another life of the interpreter.
-        if case["delivery"] in ("poll", "wake") and case["lives"] == 1 and not loops:
+        may_start = case["lives"] == 1 and case["ending"] != "first call in atexit"
+        if case["delivery"] in ("poll", "wake") and may_start and not loops:
             threading.Thread(target=serve_channel, daemon=True).start()
     for worker in case["workers"]:
         start(worker)
