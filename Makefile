@@ -45,6 +45,7 @@ lint: build ## Check style and types; changes nothing
 	$(VENV)/mypy
 	$(VENV)/mypy --strict tools
 	$(VENV)/clang-format --dry-run -Werror $(CPP)
+	$(VENV)/python tools/headers.py
 
 format: build ## Bring all sources into the house style
 	$(VENV)/ruff format

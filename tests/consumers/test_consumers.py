@@ -199,7 +199,8 @@ def test_what_the_headers_cannot_be_compiled_with_ends_in_one_error(
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     assert said in errors[0]
-    assert len(errors) == 2 and "that_error_ends_it" in errors[1], done.stderr
+    assert len(errors) == 2, done.stderr
+    assert "that_error_ends_it" in errors[1]
 
 
 @needs_compiler

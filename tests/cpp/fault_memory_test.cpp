@@ -296,8 +296,9 @@ TEST(fault, events_of_a_sender_that_cannot_enter_stay_queued_for_the_next) {
     const short_python interpreter;
     channel<int> numbers(options(delivery::enter));
     std::vector<int> handled;
-    numbers.on_batch(
-        [&](moored::view<int> batch) { handled.insert(handled.end(), batch.begin(), batch.end()); });
+    numbers.on_batch([&](moored::view<int> batch) {
+      handled.insert(handled.end(), batch.begin(), batch.end());
+    });
     on_foreign_thread([&] {
       {
         const without_python_memory now;
@@ -317,8 +318,9 @@ TEST(fault, a_sender_that_waits_for_room_tries_again_to_make_it) {
     const short_python interpreter;
     channel<int> numbers(options(1, delivery::enter));
     std::vector<int> handled;
-    numbers.on_batch(
-        [&](moored::view<int> batch) { handled.insert(handled.end(), batch.begin(), batch.end()); });
+    numbers.on_batch([&](moored::view<int> batch) {
+      handled.insert(handled.end(), batch.begin(), batch.end());
+    });
     on_foreign_thread([&] {
       const without_python_memory now(3);
       EXPECT_EQ(numbers.send(1), sent::queued);

@@ -158,9 +158,9 @@ void own_python_memory() noexcept {
                                                      : its->realloc(its->ctx, block, size);
         },
         [](void* context, void* block) {
-              const auto* const its = static_cast<PyMemAllocatorEx*>(context);
-              its->free(its->ctx, block);
-            },
+          const auto* const its = static_cast<PyMemAllocatorEx*>(context);
+          its->free(its->ctx, block);
+        },
     };
     PyMem_SetAllocator(domain, &ours);
   }

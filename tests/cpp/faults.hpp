@@ -38,8 +38,7 @@ class fault {
 
   /// For the call itself: true, with errno set, when it is to fail.
   [[nodiscard]] bool strikes() noexcept {
-    if (from_ == for_ever)
-      return false;
+    if (from_ == for_ever) return false;
     const std::int64_t call = calls_++;
     if (call < from_ || call >= until_) return false;
     ++failed_;

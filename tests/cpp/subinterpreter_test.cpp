@@ -444,15 +444,14 @@ TEST_P(subinterpreters, a_reference_is_dropped_in_its_own_one_by_whatever_thread
           "    def __del__(self): Counted.alive -= 1\n");
       std::vector<moored::reference> made;
       for (int i = 0; i < 3; ++i)
-        made.push_back(moored::reference::steal(
-            PyObject_CallNoArgs(PyDict_GetItemString(
-                PyModule_GetDict(PyImport_AddModule("__main__")), "Counted"))));
+        made.push_back(moored::reference::steal(PyObject_CallNoArgs(
+            PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "Counted"))));
       return made;
     };
     std::vector<moored::reference> made;
     on_foreign_thread([&] { made = make(); });
-    made.pop_back();                                       // attached to main
-    std::thread([&] { made.pop_back(); }).join();          // not attached
+    made.pop_back();                               // attached to main
+    std::thread([&] { made.pop_back(); }).join();  // not attached
     while (one.ask("Counted.alive") != 1) moored_test::run("for i in range(1000): pass");
     one.end();
     made.pop_back();  // its interpreter has gone
@@ -519,14 +518,13 @@ TEST_P(subinterpreters, two_threads_that_ask_at_once_get_one_gate) {
     moored::open();
     PyThreadState* const outer = PyThreadState_Get();
     PyThreadState* const own = Py_NewInterpreter();
-    static PyMethodDef method = {
-        "ask",
-        [](PyObject*, PyObject*) {
-          (void)interpreter::current();
-          moored::interpreter first = interpreter::current();
-          return PyBool_FromLong(first == interpreter::current());
-        },
-        METH_NOARGS, nullptr};
+    static PyMethodDef method = {"ask",
+                                 [](PyObject*, PyObject*) {
+                                   (void)interpreter::current();
+                                   moored::interpreter first = interpreter::current();
+                                   return PyBool_FromLong(first == interpreter::current());
+                                 },
+                                 METH_NOARGS, nullptr};
     moored_test::give("ask", PyCFunction_New(&method, nullptr));
     moored_test::run(
         "import threading\n"

@@ -385,7 +385,9 @@ def test_the_libraries_show_and_want_nothing_else():
     starts |= {"posix_spawn", "posix_spawnp", "chroot"}
     descriptors = {"close", "dup2", "dup3", "freopen", "freopen64"}
     threads = {"pthread_create", "pthread_self", "thrd_create", "thrd_join"}
-    threads |= {f"pthread_{join}" for join in ("join", "timedjoin_np", "clockjoin_np", "tryjoin_np")}
+    threads |= {
+        f"pthread_{join}" for join in ("join", "timedjoin_np", "clockjoin_np", "tryjoin_np")
+    }
     threads |= {f"pthread_cond_{what}" for what in ("signal", "timedwait", "wait")}
     ends = {"_Exit", "_exit", "exit"}
     expected = starts | ends | descriptors | threads | {"moored_run_table"}

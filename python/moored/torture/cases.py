@@ -160,11 +160,13 @@ def draw(
         interludes = tuple(one for one in interludes if "fork" not in one)
     consumers = dice.choice((0, 0, 1, 3))
     subinterpreter = interpreters if minor >= 12 or interpreters != "own GIL" else "none"
-    # With tracemalloc on, CPython itself waits for the GIL that it holds in Py_NewInterpreter (up to
-    # 3.11), and crashes at the end of an interpreter with a GIL of its own (3.12 to 3.15).
+    # With tracemalloc on CPython itself waits in Py_NewInterpreter for the GIL that it holds, up to
+    # 3.11, and crashes at the end of an interpreter with a GIL of its own from 3.12 on.
     may_trace = subinterpreter == "none" or (subinterpreter == "shared GIL" and minor >= 12)
     traces = dice.random() < 0.2 and may_trace
-    if ending == "first call in atexit":  # from 3.12 on Python starts no thread and no process there
+    if (
+        ending == "first call in atexit"
+    ):  # from 3.12 on Python starts no thread and no process there
         fork, consumers = "none", 0
         interludes = tuple(one for one in interludes if "fork" not in one)
     case = Case(
@@ -187,9 +189,8 @@ def draw(
     )
     if not case.has_channel() or case.delivery not in ("wake", "enter", "adaptive"):
         case = replace(case, consumers=0)
-    if case.has("overstay"):
-        # Shutdown is to give up.
-        workers = case.workers
+    if case.has("overstay") or ending == "first call in atexit":
+        # Native threads are to be inside when Python goes on to end.
         if minor < 14:
             # CPython unwinds who comes too late, which a destructor of somebody else's does not
             # survive: neither a thread_local's nor those of pybind11 and nanobind.
@@ -198,12 +199,9 @@ def draw(
                 for worker in workers
             )
         # CPython ends the process, if a native thread is late in a subinterpreter that ends.
-        return replace(
-            case,
-            workers=workers,
-            bound_ms=dice.choice((1, 50)),
-            subinterpreter="none",
-        )
+        case = replace(case, workers=workers, subinterpreter="none")
+    if case.has("overstay"):
+        return replace(case, bound_ms=dice.choice((1, 50)))
     return case
 
 

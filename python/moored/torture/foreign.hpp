@@ -93,8 +93,9 @@ inline PyObject* use_plugin(PyObject*, PyObject* path) {
   if (enter == nullptr) {
     the_sums.failures.fetch_add(1);
   } else {
-    std::thread([enter] { (enter() != 0 ? the_sums.calls : the_sums.failures).fetch_add(1); })
-        .join();
+    std::thread([enter] {
+      (enter() != 0 ? the_sums.calls : the_sums.failures).fetch_add(1);
+    }).join();
     dlclose(plugin);
   }
   PyEval_RestoreThread(detached);

@@ -7,6 +7,7 @@ nothing of moored but the threads, unless event loops share a channel.
 from __future__ import annotations
 
 import atexit
+import importlib
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: of a fork
 local = threading.local()
 blocker = threading.Event()
 fork_once = threading.Lock()
+torture_threads: Any = None
+"""The native module: imported by main(), which may be an exit handler."""
 loops: list[threading.Thread] = []
 LOG_THREADS, LOG_CALLS = 3, 20
 
@@ -169,7 +172,7 @@ def listen() -> None:
     import moored
 
     async def take_all() -> None:
-        channel = moored.Channel(torture_threads.capsule())
+        channel: moored.Channel[int] = moored.Channel(torture_threads.capsule())
         try:
             while True:
                 torture_threads.saw([await channel.get()])
@@ -213,8 +216,7 @@ def end() -> None:
 def main() -> None:
     """Run the case."""
     global torture_threads
-    import torture_threads  # type: ignore[import-not-found]
-
+    torture_threads = importlib.import_module("torture_threads")
     torture_threads.report_to(int(os.environ["MOORED_TORTURE_REPORT"]))
     torture_threads.set_bound(case["bound_ms"])
     if case["ending"] == "SIGINT":  # which jobs in the background are born to ignore

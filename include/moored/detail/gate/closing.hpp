@@ -21,8 +21,8 @@ inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
-/// True when Python is calling the exit handlers, or that cannot be told: threading, which knows, has
-/// not been imported. Attached; leaves no exception.
+/// True when Python is calling the exit handlers, or that cannot be told: threading, which knows,
+/// has not been imported. Attached; leaves no exception.
 [[nodiscard]] inline bool may_be_calling_exit_handlers() {
   PyObject* const threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
   if (threading == nullptr) return true;
@@ -44,8 +44,7 @@ inline bool gate::register_callback() {
   PyObject* const module = callback ? PyImport_ImportModule("atexit") : nullptr;
   PyObject* const done = module ? PyObject_CallMethod(module, "register", "O", callback) : nullptr;
   const bool registered = done != nullptr;
-  if (registered)
-    ends_unseen_.store(may_be_calling_exit_handlers(), std::memory_order_relaxed);
+  if (registered) ends_unseen_.store(may_be_calling_exit_handlers(), std::memory_order_relaxed);
   Py_XDECREF(done);
   Py_XDECREF(module);
   Py_XDECREF(callback);
@@ -71,9 +70,9 @@ inline bool gate::mark_interpreter() {
   if (has_marked_interpreter()) return true;
   PyObject* const dict = PyInterpreterState_GetDict(PyInterpreterState_Main());
   PyObject* const mark =
-      dict == nullptr ? PyErr_NoMemory() : PyCapsule_New(this, "moored.gate", [](PyObject*) {
-        the_gate.interpreter_has_ended();
-      });
+      dict == nullptr
+          ? PyErr_NoMemory()
+          : PyCapsule_New(this, "moored.gate", [](PyObject*) { the_gate.interpreter_has_ended(); });
   const bool marked =
       mark != nullptr && PyDict_SetItemString(dict, interpreter_mark().name, mark) == 0;
   Py_XDECREF(mark);
@@ -108,11 +107,12 @@ inline bool gate::open() {
     if (is_closing(last) && has_marked_interpreter()) return true;
     if (!hooked_) {
       hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
-                               [] { the_keepers.after_fork_in_parent(); }, [] {
-        the_keepers.after_fork(this_thread.listed);
-        the_gate.after_fork(this_thread.counted_in);
-        this_thread.forget_all_after_fork();
-      }) == 0;
+                               [] { the_keepers.after_fork_in_parent(); },
+                               [] {
+                                 the_keepers.after_fork(this_thread.listed);
+                                 the_gate.after_fork(this_thread.counted_in);
+                                 this_thread.forget_all_after_fork();
+                               }) == 0;
       done = hooked_;
     }
     const epoch next = opened(is_closing(last) ? next_life(last) : last);

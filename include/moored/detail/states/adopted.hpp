@@ -43,9 +43,9 @@ inline void forget_state(thread_record& me, bool shows) noexcept {
   if (its != nullptr) its->drop();
 }
 
-/// The thread's keeping ends, and the state goes the way of thread_end.hpp: what it had adopted. The
-/// thread is counted in for the state. Null when there is nothing, or nothing can be undone: the
-/// thread ended from within Python, or the gate is closing.
+/// The thread's keeping ends, and the state goes the way of thread_end.hpp: what it had adopted.
+/// The thread is counted in for the state. Null when there is nothing, or nothing can be undone:
+/// the thread ended from within Python, or the gate is closing.
 [[nodiscard]] inline adoption* begin_ending(thread_record& me) noexcept {
   adoption* const its = this_adoption;
   if (its == nullptr || is_attached(me)) return nullptr;
