@@ -1,4 +1,4 @@
-"""Compiles each public header: as C++17 and C++20, by g++, and by clang, which follows the locks."""
+"""Compiles each public header: C++17 and C++20, g++, and clang, which follows the locks."""
 
 from __future__ import annotations
 
