@@ -389,7 +389,7 @@ def test_the_libraries_show_and_want_nothing_else():
         f"pthread_{join}" for join in ("join", "timedjoin_np", "clockjoin_np", "tryjoin_np")
     }
     threads |= {f"pthread_cond_{what}" for what in ("signal", "timedwait", "wait")}
-    ends = {"_Exit", "_exit", "exit"}
+    ends = {"_exit", "exit"}
     expected = starts | ends | descriptors | threads | {"moored_run_table"}
     assert {*shown} - {*caches} - ours == expected
     wanted = symbols("libmoored_keep.so", "--undefined-only")

@@ -4,6 +4,7 @@ or becomes another program: it is finalised before, as it is without moored.
 
 from __future__ import annotations
 
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -25,6 +26,7 @@ ENDS = {
     "os._exit": "os._exit(0)",
     "exec": 'os.execv("/bin/true", ["true"])',
     "execlp": 'os.execlp("true", "true")',
+    "exec by descriptor": 'os.execve(os.open("/bin/true", os.O_RDONLY), ["true"], os.environ)',
     "exit of a thread that is attached": "ctypes.PyDLL(None).exit(0)",
     "exit of a thread that is not": "ctypes.CDLL(None).exit(0)",
     "fork": """process = multiprocessing.get_context("fork").Process(target=work)
@@ -90,3 +92,21 @@ def test_threads_go_on_when_there_is_no_other_program(kept, tmp_path):
         LOG=str(tmp_path / "log"),
     )
     assert (ending.code, ending.out, ending.err) == (0, "14\n21\n", "")
+
+
+def test_a_handler_of_a_signal_ends_the_process_at_once(kept, tmp_path):
+    """No finaliser is run on a thread that a signal has interrupted anywhere."""
+    ending = kept(
+        FILL
+        + """
+        work()
+        import signal
+        libc = ctypes.PyDLL(None)
+        libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        libc.signal(signal.SIGUSR1, ctypes.cast(libc._exit, ctypes.c_void_p))
+        getattr(libc, "raise")(signal.SIGUSR1)
+    """,
+        LOG=str(tmp_path / "log"),
+    )
+    assert (ending.code, ending.out, ending.err) == (signal.SIGUSR1, "", "")
+    assert (tmp_path / "log").read_text() == ""

@@ -182,17 +182,18 @@ MOORED_EXPORT int chroot(const char* path) noexcept {
 }
 
 MOORED_EXPORT int execve(const char* path, char* const words[], char* const all[]) noexcept {
-  finalise_idle_locals();
+  finalise_idle_locals(__builtin_return_address(0));
   return start_with(path, all,
                     [&](environment its) { return next_execve.find()(path, words, its); });
 }
 
 MOORED_EXPORT int execv(const char* path, char* const words[]) noexcept {
+  finalise_idle_locals(__builtin_return_address(0));
   return execve(path, words, environ);
 }
 
 MOORED_EXPORT int execvpe(const char* file, char* const words[], char* const all[]) noexcept {
-  finalise_idle_locals();
+  finalise_idle_locals(__builtin_return_address(0));
   return start_with(file, all,
                     [&](environment its) { return next_execvpe.find()(file, words, its); });
 }
@@ -202,7 +203,7 @@ MOORED_EXPORT int execvp(const char* file, char* const words[]) noexcept {
 }
 
 MOORED_EXPORT int fexecve(int file, char* const words[], char* const all[]) noexcept {
-  finalise_idle_locals();
+  finalise_idle_locals(__builtin_return_address(0));
   return start_with(nullptr, all,
                     [&](environment its) { return next_fexecve.find()(file, words, its); });
 }

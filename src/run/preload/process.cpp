@@ -11,6 +11,7 @@
 #include <link.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 #include <vector>
@@ -137,12 +138,33 @@ keeping process::find_python() noexcept {
     const char* const version = Py_GetVersion();
     version_.store(version, std::memory_order_release);
     (void)install();
+    find_where_python_is();
     found = !settings_.keep           ? keeping::not_asked
             : !is_our_python(version) ? keeping::other_python
                                       : keeping::on;
   }
   keeping_.store(found, std::memory_order_release);
   return found;
+}
+
+void process::find_where_python_is() noexcept {
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, std::size_t, void* self) {
+        const auto wanted = reinterpret_cast<std::uintptr_t>(&Py_GetVersion);
+        std::uintptr_t begin = UINTPTR_MAX, end = 0;
+        for (int i = 0; i < object->dlpi_phnum; ++i) {
+          const auto& part = object->dlpi_phdr[i];
+          if (part.p_type != PT_LOAD) continue;
+          begin = std::min<std::uintptr_t>(begin, object->dlpi_addr + part.p_vaddr);
+          end = std::max<std::uintptr_t>(end, object->dlpi_addr + part.p_vaddr + part.p_memsz);
+        }
+        if (wanted < begin || wanted >= end) return 0;
+        auto& mine = *static_cast<process*>(self);
+        mine.python_begin_.store(begin, std::memory_order_relaxed);
+        mine.python_end_.store(end, std::memory_order_relaxed);
+        return 1;
+      },
+      this);
 }
 
 void process::look_for_late_python() {

@@ -66,6 +66,14 @@ class process {
   /// False in the child of vfork, which has the memory of its parent.
   [[nodiscard]] bool is_here() const noexcept { return getpid() == number_; }
 
+  /// True for an address in the library, or the program, that Python's own functions are in. Any
+  /// thread, at any time: takes no lock.
+  [[nodiscard]] bool is_in_python(const void* code) const noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(code);
+    return at >= python_begin_.load(std::memory_order_relaxed) &&
+           at < python_end_.load(std::memory_order_relaxed);
+  }
+
   /// Has what this process starts from now on run without moored. Any thread.
   void leave_the_environment() const;
 
@@ -76,6 +84,7 @@ class process {
 
  private:
   keeping find_python() noexcept;
+  void find_where_python_is() noexcept;
   [[nodiscard]] numbers total() const noexcept;
 
   settings settings_;
@@ -84,6 +93,7 @@ class process {
   pid_t number_ = getpid();
   std::atomic<keeping> keeping_{keeping::undecided};
   std::atomic<const char*> version_{nullptr};
+  std::atomic<std::uintptr_t> python_begin_{0}, python_end_{0};
 };
 
 /// Made when the library is loaded, and never destroyed: native threads outlive the end.

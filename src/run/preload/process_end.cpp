@@ -121,12 +121,15 @@ void have_them_finalised() noexcept {
 
 }  // namespace
 
-void finalise_idle_locals() noexcept {
-  if (are_states_kept() && detail::is_attached_to_main(detail::this_thread)) finalise_all();
+void finalise_idle_locals(const void* caller) noexcept {
+  if (this_process().is_in_python(caller) && are_states_kept() &&
+      detail::is_attached_to_main(detail::this_thread))
+    finalise_all();
 }
 
 extern "C" {
 
+/// By whatever code, for Rust's and Go's programs end by it: a signal's handler may not call it.
 MOORED_EXPORT void exit(int code) noexcept {
   if (are_states_kept()) {
     if (detail::is_attached_to_main(detail::this_thread)) {
@@ -140,13 +143,9 @@ MOORED_EXPORT void exit(int code) noexcept {
 }
 
 MOORED_EXPORT void _exit(int code) {
-  finalise_idle_locals();
+  finalise_idle_locals(__builtin_return_address(0));
   next_quick_exit.find()(code);
   __builtin_unreachable();
-}
-
-MOORED_EXPORT void _Exit(int code) noexcept {
-  _exit(code);
 }
 
 }  // extern "C"
