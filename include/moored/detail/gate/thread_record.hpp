@@ -11,8 +11,8 @@
 #include <cstdint>
 
 #include "../cpython/attached.hpp"
-#include "../states/kept_list.hpp"
 #include "gate.hpp"
+#include "kept_list.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {

@@ -1,4 +1,5 @@
-// moored/detail/states/kept_list.hpp: which threads keep a state, and how long each of them has been idle.
+// moored/detail/gate/kept_list.hpp: which threads keep a state, and how long each of them has been
+// idle.
 //
 // When more states are kept than the limit allows, the longest idle one is marked. Its own thread
 // alone releases it, when it comes back: a state cannot be freed under a thread that may be on its
@@ -13,8 +14,8 @@
 #include <new>
 
 #include "../cpython/state_contents.hpp"
-#include "../gate/epoch.hpp"
 #include "../lock.hpp"
+#include "epoch.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
