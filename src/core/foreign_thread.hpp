@@ -7,7 +7,7 @@
 
 namespace moored_core {
 
-/// Whether Python made this thread: asked once per thread and life of the interpreter.
+/// Whether Python made this thread: asked once per thread and epoch.
 struct origin {
   moored::detail::epoch asked_in = 0;
   bool foreign = false;

@@ -26,7 +26,7 @@ namespace cpython {
 ///
 /// Another thread may hold the GIL with it, and delete it in this moment; what is read then is not
 /// this thread's number, so that the answer is right all the same. Hence no sanitizer here.
-[[nodiscard, gnu::no_sanitize("address"), gnu::no_sanitize("thread"), gnu::noinline]] inline bool
+[[nodiscard]] __attribute__((no_sanitize("address"), no_sanitize("thread"), noinline)) inline bool
 is_own_state_elsewhere(const PyThreadState* state) noexcept {
   return *static_cast<PyInterpreterState* const volatile*>(&state->interp) !=
              PyInterpreterState_Main() &&

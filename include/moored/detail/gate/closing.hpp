@@ -91,12 +91,14 @@ inline bool gate::open() {
     if (is_open(last)) return true;
     if (is_closing(last) && has_marked_interpreter()) return true;
     if (!hooked_) {
-      hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
-                               [] { the_keepers.after_fork_in_parent(); }, [] {
+      const auto before = []() MOORED_UNCHECKED { the_keepers.before_fork(); };
+      const auto in_parent = []() MOORED_UNCHECKED { the_keepers.after_fork_in_parent(); };
+      const auto in_child = []() MOORED_UNCHECKED {
         the_keepers.after_fork(this_thread.listed);
         the_gate.after_fork(this_thread.counted_in);
         this_thread.forget_all_after_fork();
-      }) == 0;
+      };
+      hooked_ = pthread_atfork(before, in_parent, in_child) == 0;
       done = hooked_;
     }
     const epoch next = opened(is_closing(last) ? next_life(last) : last);

@@ -214,7 +214,7 @@ class ended_states {
   }
 
   /// In the child of a fork: these threads are not there, and their states are CPython's.
-  void after_fork() noexcept {
+  void after_fork() noexcept MOORED_UNCHECKED {
     mutex_.renew();
     changed().renew();
     first_ = last_ = over_ = nullptr;
@@ -373,7 +373,7 @@ class reaper {
   }
 
   /// The child of a fork has no reaper.
-  void after_fork() noexcept {
+  void after_fork() noexcept MOORED_UNCHECKED {
     phase_ = none;
     stuck_.store(false);
   }
