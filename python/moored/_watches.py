@@ -5,8 +5,8 @@ no loop takes two readers for one descriptor. The loop alone keeps its watches, 
 them and gives their descriptors back. Each moored.Channel that waits in a loop has a seat at the
 loop's watch; when the last seat is given up, the watch ends, too.
 
-A channel that is closed is told of once. Nothing waits for it any more, so a watch that has heard of
-the close tells its consumers, and ends.
+A channel that is closed is told of once. Nothing waits for it any more, so a watch that has heard
+of the close tells its consumers, and ends.
 
 The child of a fork inherits loops, whose epoll is the parent's. It leaves those alone.
 """
