@@ -44,8 +44,8 @@ lint: build ## Check style, types and, by clang, the locks; changes nothing
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 	$(VENV)/mypy --strict tools
-	@$(VENV)/python tools/analysis.py
 	$(VENV)/clang-format --dry-run -Werror $(CPP)
+	$(VENV)/python tools/headers.py
 
 format: build ## Bring all sources into the house style
 	$(VENV)/ruff format

@@ -121,6 +121,8 @@ class Workspace:
             "cmake",
             *("-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
             *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.interpreter.executable}"),
+            # The library is C++17, and its users may be on C++20: the default interpreter is.
+            f"-DCMAKE_CXX_STANDARD={20 if self.default else 17}",
             limit=QUICK_S,
         )
         self.run("cmake", "--build", folder, limit=BUILD_S)

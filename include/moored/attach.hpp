@@ -76,7 +76,9 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   MOORED_HIDDEN ~attachment() { end(); }
 
   /// True when the thread is attached.
-  MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept { return why_ == refusal::none; }
+  MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept {
+    return why_ == refusal::none;
+  }
   /// Why it is not.
   MOORED_HIDDEN [[nodiscard]] refusal why() const noexcept { return why_; }
 
@@ -103,7 +105,8 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   };
 
   MOORED_HIDDEN explicit attachment(refusal why) noexcept : why_(why) {}
-  MOORED_HIDDEN attachment(undo how, bool counted_in, PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
+  MOORED_HIDDEN attachment(undo how, bool counted_in,
+                           PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
       : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {
     count_begin();
   }
@@ -119,7 +122,9 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   void count_begin() noexcept {}
   void count_end() noexcept {}
 #else
-  MOORED_HIDDEN void count_begin() noexcept { depth_ = ++detail::live_attachments; }
+  MOORED_HIDDEN void count_begin() noexcept {
+    depth_ = ++detail::live_attachments;
+  }
   MOORED_HIDDEN void count_end() noexcept {
     assert(depth_ == detail::live_attachments &&
            "attachments end in the reverse order of their beginning, each on its own thread");
@@ -139,8 +144,10 @@ inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
   // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
   // when the interpreter is gone already.
-  if (MOORED_UNLIKELY(cpython::unwinds_late_threads && !detail::is_open(detail::the_gate.now()) &&
-                      !detail::is_attached(me)))
+  if (MOORED_UNLIKELY(
+          cpython::unwinds_late_threads &&
+          (!detail::is_open(detail::the_gate.now()) || detail::the_gate.ends_unseen()) &&
+          !detail::is_attached(me)))
     cpython::stop_this_thread();
   assert(detail::is_attached(me) &&
          "an attachment ends on its own thread, while that thread is attached");

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "attach.hpp"
-#include "detail/channel/registry.hpp"
 #include "converter.hpp"
+#include "detail/channel/registry.hpp"
 #include "python_error.hpp"
 #include "reference.hpp"
 

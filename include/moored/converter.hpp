@@ -5,11 +5,11 @@
 #include <Python.h>
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -44,7 +44,8 @@ namespace detail {
 
 template <class T>
 struct converter<T, std::enable_if_t<std::is_integral_v<T>>> {
-  static_assert(sizeof(T) <= sizeof(long long), "moored: an int of more than 64 bits has no converter");
+  static_assert(sizeof(T) <= sizeof(long long),
+                "moored: an int of more than 64 bits has no converter");
 
   [[nodiscard]] static PyObject* to_python(T&& value) noexcept {
     if constexpr (std::is_same_v<T, bool>) {

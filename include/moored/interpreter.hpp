@@ -29,10 +29,12 @@ class MOORED_PUBLIC_TYPE interpreter {
   MOORED_HIDDEN [[nodiscard]] static interpreter current();
 
   MOORED_HIDDEN [[nodiscard]] bool is_main() const noexcept { return sub_ == nullptr; }
-  MOORED_HIDDEN [[nodiscard]] friend bool operator==(const interpreter& one, const interpreter& other) noexcept {
+  MOORED_HIDDEN [[nodiscard]] friend bool operator==(const interpreter& one,
+                                                     const interpreter& other) noexcept {
     return one.sub_ == other.sub_;
   }
-  MOORED_HIDDEN [[nodiscard]] friend bool operator!=(const interpreter& one, const interpreter& other) noexcept {
+  MOORED_HIDDEN [[nodiscard]] friend bool operator!=(const interpreter& one,
+                                                     const interpreter& other) noexcept {
     return !(one == other);
   }
 

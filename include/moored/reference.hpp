@@ -24,7 +24,9 @@ class MOORED_PUBLIC_TYPE reference {
     return reference(Py_XNewRef(object));
   }
   /// Takes the reference that the caller owns; null is nothing. Attached.
-  MOORED_HIDDEN [[nodiscard]] static reference steal(PyObject* object) noexcept { return reference(object); }
+  MOORED_HIDDEN [[nodiscard]] static reference steal(PyObject* object) noexcept {
+    return reference(object);
+  }
 
   MOORED_HIDDEN reference(reference&& other) noexcept
       : object_(std::exchange(other.object_, nullptr)), home_(other.home_) {}
@@ -42,7 +44,9 @@ class MOORED_PUBLIC_TYPE reference {
   /// Borrowed. Use it attached to its interpreter.
   MOORED_HIDDEN [[nodiscard]] PyObject* get() const noexcept { return object_; }
   /// The caller owns it now.
-  MOORED_HIDDEN [[nodiscard]] PyObject* release() noexcept { return std::exchange(object_, nullptr); }
+  MOORED_HIDDEN [[nodiscard]] PyObject* release() noexcept {
+    return std::exchange(object_, nullptr);
+  }
   MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept { return object_ != nullptr; }
 
   /// True when the calling thread is attached to the interpreter, and in the life, in which it was

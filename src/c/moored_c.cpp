@@ -239,10 +239,9 @@ void moored_set_kept_limit(size_t limit) {
 
 moored_counters moored_count() {
   const moored::counters now = moored::count();
-  return {now.attaches,         now.refusals,    now.states_made,
-          now.states_adopted,   now.states_kept, now.states_freed,
-          now.states_forgotten, now.overdue,     now.states_over_limit,
-          now.states_freed_late, now.references_forgotten};
+  return {now.attaches,          now.refusals,          now.states_made,         now.states_adopted,
+          now.states_kept,       now.states_freed,      now.states_forgotten,    now.overdue,
+          now.states_over_limit, now.states_freed_late, now.references_forgotten};
 }
 
 moored_status moored_install() {

@@ -1,6 +1,6 @@
-// protocol.hpp: what the parts of `moored run` tell each other: the references that are redirected, the
-// names by which the two libraries meet, and the environment by which the launcher speaks to the
-// preloaded library.
+// protocol.hpp: what the parts of `moored run` tell each other: the references that are redirected,
+// the names by which the two libraries meet, and the environment by which the launcher speaks to
+// the preloaded library.
 //
 // The audit library knows which reference is bound to which function, but lives in a namespace of
 // its own, where thread_local destructors do not run. So it sends each reference to a function of

@@ -177,6 +177,44 @@ def test_what_the_c_source_cannot_be_compiled_with_is_one_error(
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["-std=c++14"], "needs C++17"),
+        (["-std=c++17", "-fno-exceptions"], "needs C++ exceptions"),
+        (["-std=c++17", "-DPy_LIMITED_API=0x030a0000"], "needs CPython's full API"),
+    ],
+)
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_what_the_headers_cannot_be_compiled_with_ends_in_one_error(
+    compiler: str, flags: list[str], said: str, tmp_path: Path
+) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    source = tmp_path / "source.cpp"
+    source.write_text("#include <moored/moored.hpp>\n")
+    words = [compiler, "-fsyntax-only", *flags, source]
+    words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert said in errors[0]
+    assert len(errors) == 2, done.stderr
+    assert "that_error_ends_it" in errors[1]
+
+
+@needs_compiler
+def test_an_int_that_does_not_fit_has_no_converter(tmp_path: Path) -> None:
+    source = tmp_path / "source.cpp"
+    source.write_text("#include <moored/moored.hpp>\nmoored::channel<__int128> wide;\n")
+    words = ["c++", "-fsyntax-only", "-std=gnu++17", source]
+    words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode != 0
+    assert "an int of more than 64 bits has no converter" in done.stderr
+
+
+@needs_compiler
 def test_cython_module(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
     shutil.copytree(HERE / "cython", tmp_path / "source")

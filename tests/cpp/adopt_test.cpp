@@ -20,8 +20,8 @@ void enter_and_adopt() {
 TEST(adopt, a_thread_joined_with_the_gil_held_does_not_hang) {
   in_child([] {
     const python interpreter;
-    std::binary_semaphore called{0};
-    std::binary_semaphore may_end{0};
+    semaphore called;
+    semaphore may_end;
     std::thread thread([&] {
       enter_and_adopt();
       called.release();
@@ -124,8 +124,8 @@ TEST(adopt, a_state_that_somebody_else_cleared_is_not_touched) {
   in_child([] {
     const python interpreter;
     PyObject* locals_of_adopted = nullptr;
-    std::binary_semaphore called{0};
-    std::binary_semaphore may_end{0};
+    semaphore called;
+    semaphore may_end;
     std::thread thread([&] {
       as_another_binding([&] {
         EXPECT_TRUE(moored::keep_thread());
@@ -166,8 +166,8 @@ TEST(adopt, shutdown_frees_the_states_of_threads_that_have_ended) {
 
 TEST(adopt, threads_that_outlive_the_interpreter_forget_their_states) {
   in_child([] {
-    std::counting_semaphore<> called{0};
-    std::counting_semaphore<> may_end{0};
+    semaphore called;
+    semaphore may_end;
     std::vector<std::thread> threads;
     {
       const python interpreter;
@@ -196,8 +196,8 @@ TEST(adopt, a_thread_adopts_again_in_the_interpreters_next_life) {
     GTEST_SKIP()
         << "from 3.15 on PyGILState_Ensure hangs on a thread with a state of an earlier life";
   in_child([] {
-    std::binary_semaphore may_enter{0};
-    std::binary_semaphore entered{0};
+    semaphore may_enter;
+    semaphore entered;
     std::thread thread([&] {
       for (int life = 0; life < 2; ++life) {
         may_enter.acquire();

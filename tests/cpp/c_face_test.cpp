@@ -27,6 +27,24 @@ TEST(c_face, attaches_nests_and_detaches) {
   });
 }
 
+TEST(c_face, an_attachment_that_is_live_stays_so_and_is_given_back_once) {
+  in_child([] {
+    const python interpreter;
+    on_foreign_thread([] {
+      moored_attachment attachment;
+      EXPECT_EQ(moored_attach(&attachment), MOORED_OK);
+      EXPECT_EQ(moored_attach(&attachment), MOORED_ATTACHED_ALREADY);
+      EXPECT_EQ(moored_attach_by(&attachment, MOORED_TEMPORARY), MOORED_ATTACHED_ALREADY);
+      EXPECT_STREQ(moored_describe(MOORED_ATTACHED_ALREADY), "this attachment is live already");
+      run("calls = 1");
+      moored_detach(&attachment);
+      EXPECT_FALSE(moored::detail::is_attached());
+      EXPECT_EQ(moored_attach(&attachment), MOORED_OK);  // it can be filled anew
+      moored_detach(&attachment);
+    });
+  });
+}
+
 TEST(c_face, says_why_it_refuses) {
   in_child([] {
     moored_attachment attachment;

@@ -1,6 +1,7 @@
 // channel_consumers_test.cpp: several consumers on one channel each hear of events and of the
 // close; a fork's child has descriptors of its own.
 #include "child.hpp"
+#include "options.hpp"
 
 #include <csignal>
 #include <cstring>
@@ -20,7 +21,7 @@ using namespace std::chrono_literals;
 namespace {
 
 bool is_readable(int fd) {
-  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  pollfd one{fd, POLLIN, 0};
   return poll(&one, 1, 0) == 1 && (one.revents & POLLIN) != 0;
 }
 
@@ -79,8 +80,8 @@ TEST(consumers, hear_of_events_whatever_the_delivery_to_the_handler) {
   for (const delivery how : {delivery::poll, delivery::wake, delivery::enter, delivery::adaptive}) {
     in_child([how] {
       const python interpreter;
-      channel<int> events({.by = how});
-      events.on_batch([](std::span<int>) {});
+      channel<int> events(options(how));
+      events.on_batch([](moored::view<int>) {});
       const face table(events);
       const int mine = table.subscribe();
       for (int round = 0; round < 3; ++round) {
@@ -125,7 +126,7 @@ TEST(consumers, leave_descriptors_alone_that_are_none_of_the_channels) {
 TEST(consumers, of_all_kinds_miss_nothing_under_load) {
   in_child([] {
     const python interpreter;
-    channel<int> events({.capacity = 16});
+    channel<int> events(options(16));
     const face table(events);
     constexpr int senders = 3, each = 2000;
     std::atomic<int> taken = 0;
@@ -135,7 +136,7 @@ TEST(consumers, of_all_kinds_miss_nothing_under_load) {
     for (const int mine : descriptors) {
       threads.emplace_back([&, mine] {
         for (;;) {
-          pollfd one{.fd = mine, .events = POLLIN, .revents = 0};
+          pollfd one{mine, POLLIN, 0};
           poll(&one, 1, -1);
           table.acknowledge(mine);
           const bool closed = events.closed();
@@ -278,7 +279,7 @@ TEST(consumers, of_a_channel_that_is_made_after_python_find_it_closed) {
       const python interpreter;
       EXPECT_TRUE(moored::open());
     }
-    channel<int> late({.capacity = 1});
+    channel<int> late(options(1));
     EXPECT_EQ(late.send(1), sent::closed);
     EXPECT_TRUE(late.wait());
     EXPECT_TRUE(is_readable(late.told_by().fd()));
@@ -305,7 +306,7 @@ TEST(consumers, find_nothing_again_that_was_counted_as_undelivered) {
       return fails ? nullptr : below.malloc(context, size);
     };
     PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &mine);
-    channel<int> events({.by = delivery::poll});
+    channel<int> events(options(delivery::poll));
     for (int number = 0; number < 50; ++number) events.send(number);
     fails = true;
     PyObject* const none = events.take();

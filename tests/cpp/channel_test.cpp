@@ -1,13 +1,16 @@
 // channel_test.cpp: a channel loses nothing that it does not count: overflow, deliveries, closing,
 // forks.
 #include "child.hpp"
+#include "options.hpp"
 
 #include <array>
-#include <barrier>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <set>
+#if __cplusplus >= 202002L
+#include <span>
+#endif
 
 using moored::channel;
 using moored::channel_options;
@@ -30,7 +33,7 @@ void send_from(channel<event>& into, int senders, int each,
                std::array<std::atomic<int>, 5>* came = nullptr) {
   const moored::detachment detached;
   std::vector<std::thread> threads;
-  std::barrier start(senders);
+  latch start(senders);
   for (int sender = 0; sender < senders; ++sender) {
     threads.emplace_back([&, sender] {
       start.arrive_and_wait();
@@ -64,10 +67,10 @@ TEST_P(under, every_event_is_delivered_or_counted_and_each_senders_order_is_kept
   if (!can_be_had(how)) GTEST_SKIP() << "interrupt needs CPython 3.13";
   in_child([how = how, policy = policy, senders = senders] {
     const python interpreter;
-    channel<event> events({.capacity = 64, .when_full = policy});
+    channel<event> events(options(64, policy));
     std::map<int, int> last;
     std::uint64_t handled = 0;
-    events.on_batch([&](std::span<event> batch) {
+    events.on_batch([&](moored::view<event> batch) {
       handled += batch.size();
       for (const event& each : batch) {
         const auto [at, first] = last.try_emplace(each.sender, each.number);
@@ -143,6 +146,19 @@ TEST(channel, its_events_come_as_a_list_in_the_order_that_they_were_sent) {
   });
 }
 
+#if __cplusplus >= 202002L
+TEST(channel, a_handler_may_take_a_span) {
+  in_child([] {
+    const python interpreter;
+    channel<int> numbers(options(delivery::enter));
+    std::size_t handled = 0;
+    numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+    EXPECT_EQ(numbers.send(1), sent::queued);
+    EXPECT_EQ(handled, 1U);
+  });
+}
+#endif
+
 TEST(channel, ready_conversions) {
   in_child([] {
     const python interpreter;
@@ -154,8 +170,8 @@ TEST(channel, ready_conversions) {
       Py_DECREF(made);
     };
     const std::array two{std::byte{'h'}, std::byte{0}};
-    const auto convert = []<class T>(T value) {
-      return moored::converter<T>::to_python(std::move(value));
+    const auto convert = [](auto value) {
+      return moored::converter<decltype(value)>::to_python(std::move(value));
     };
     shows(convert(true), "True");
     shows(convert(-5), "-5");
@@ -212,8 +228,8 @@ TEST(channel, a_native_handler_that_throws_is_reported) {
     const python interpreter;
     run("import sys\nreports = []\nsys.unraisablehook = lambda r: "
         "reports.append(str(r.exc_value))\n");
-    channel<int> numbers({.by = delivery::enter});
-    numbers.on_batch([](std::span<int>) { throw std::runtime_error("no"); });
+    channel<int> numbers(options(delivery::enter));
+    numbers.on_batch([](moored::view<int>) { throw std::runtime_error("no"); });
     on_foreign_thread([&] { numbers.send(1); });
     EXPECT_EQ(value_of("reports == ['no']"), 1);
     numbers.on_batch(nullptr);
@@ -232,7 +248,7 @@ TEST(channel, an_interrupt_reaches_a_main_thread_that_never_lets_go) {
   in_child([] {
     const python interpreter;
     run("import sys\nsys.setswitchinterval(1000)\nseen = []\n");
-    channel<int> numbers({.by = delivery::interrupt});
+    channel<int> numbers(options(delivery::interrupt));
     PyObject* const seen = global("seen");
     PyObject* const extend = PyObject_GetAttrString(seen, "extend");
     numbers.on_batch(extend);
@@ -249,9 +265,9 @@ TEST(channel, an_adaptive_interrupt_that_main_does_not_see_is_looked_after) {
   if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.by = delivery::adaptive});
+    channel<int> numbers(options(delivery::adaptive));
     std::atomic<int> handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += static_cast<int>(batch.size()); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += static_cast<int>(batch.size()); });
     Py_MakePendingCalls();  // main introduces itself
     // Sent while main holds the GIL, which it then lets go of without running Python.
     std::thread([&] { numbers.send(1); }).join();
@@ -290,11 +306,11 @@ TEST(channel, the_gil_is_seen_from_outside) {
 TEST(channel, one_sender_at_a_time_is_inside) {
   in_child([] {
     const python interpreter;
-    channel<event> events({.capacity = 100000, .by = delivery::enter});
+    channel<event> events(options(100000, delivery::enter));
     constexpr int senders = 4, each = 2000;
     constexpr std::uint64_t of_others = (senders - 1) * each;
     std::atomic<int> inside = 0;
-    events.on_batch([&](std::span<event>) {
+    events.on_batch([&](moored::view<event>) {
       EXPECT_EQ(++inside, 1);
       {
         // The first one that is inside stays until all others have sent everything.
@@ -311,9 +327,9 @@ TEST(channel, one_sender_at_a_time_is_inside) {
 TEST(channel, a_sender_that_holds_the_gil_for_long_is_relieved) {
   in_child([] {
     const python interpreter;
-    channel<event> events({.by = delivery::enter, .hold = std::chrono::nanoseconds(1)});
+    channel<event> events(options(delivery::enter, std::chrono::nanoseconds(1)));
     std::set<std::thread::id> runners;
-    events.on_batch([&](std::span<event>) { runners.insert(std::this_thread::get_id()); });
+    events.on_batch([&](moored::view<event>) { runners.insert(std::this_thread::get_id()); });
     // Until another than the first runner was seen; a runner that nobody relieves is a test that
     // does not end.
     const moored::detachment detached;
@@ -336,9 +352,9 @@ TEST(channel, a_sender_that_holds_the_gil_for_long_is_relieved) {
 TEST(channel, a_handler_that_sends_to_its_own_full_channel_is_rejected_not_stuck) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.capacity = 1, .by = delivery::enter});
+    channel<int> numbers(options(1, delivery::enter));
     std::vector<sent> came;
-    numbers.on_batch([&](std::span<int> batch) {
+    numbers.on_batch([&](moored::view<int> batch) {
       if (batch.front() != 0) return;
       came.push_back(numbers.send(1));
       came.push_back(numbers.send(2));
@@ -352,7 +368,7 @@ TEST(channel, a_handler_that_sends_to_its_own_full_channel_is_rejected_not_stuck
 TEST(channel, a_blocked_sender_with_the_gil_lets_go_of_it) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.capacity = 1});
+    channel<int> numbers(options(1));
     numbers.send(1);
     std::thread consumer([&] {
       const moored::attachment attached = moored::try_attach();
@@ -369,7 +385,7 @@ TEST(channel, closing_wakes_everybody_and_what_was_sent_is_still_delivered) {
   in_child([] {
     const python interpreter;
     const moored::detachment detached;
-    channel<int> full({.capacity = 1});
+    channel<int> full(options(1));
     full.send(1);
     std::thread sender([&] { EXPECT_EQ(full.send(2), sent::closed); });
     channel<int> empty;
@@ -411,10 +427,10 @@ TEST(channel, the_last_native_handle_closes_it) {
 TEST(channel, a_batch_ends_when_the_gil_was_held_for_long_enough) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.hold = std::chrono::nanoseconds(1)});
+    channel<int> numbers(options(std::chrono::nanoseconds(1)));
     for (int number = 0; number < 1000; ++number) numbers.send(number);
     std::size_t handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
     EXPECT_TRUE(numbers.deliver());
     EXPECT_LT(handled, 1000U);
     while (numbers.deliver()) {
@@ -443,9 +459,9 @@ TEST(channel, the_descriptor_is_written_once_until_it_is_acknowledged) {
 TEST(channel, switching_tells_whom_it_now_concerns) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.by = delivery::poll});
+    channel<int> numbers(options(delivery::poll));
     std::size_t handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
     numbers.send(1);
     EXPECT_EQ(numbers.stats().wakes, 0U);
     numbers.deliver_by(delivery::wake);
@@ -465,8 +481,8 @@ TEST(channel, at_the_end_of_python_the_handler_gets_the_rest_and_senders_are_ref
     std::thread sender;
     {
       const python interpreter;
-      numbers.emplace(channel_options{.capacity = 100, .by = delivery::wake});
-      numbers->on_batch([&](std::span<int> batch) { handled += batch.size(); });
+      numbers.emplace(options(100, delivery::wake));
+      numbers->on_batch([&](moored::view<int> batch) { handled += batch.size(); });
       sender = std::thread([&] {
         while (!stop) queued += numbers->send(1) == sent::queued ? 1 : 0;
       });
@@ -498,7 +514,7 @@ TEST(channel, what_nobody_took_is_counted_at_the_end_of_python) {
 TEST(channel, a_forked_child_has_a_closed_one_and_the_parent_its_events) {
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.capacity = 1000000, .when_full = overflow::reject});
+    channel<int> numbers(options(1000000, overflow::reject));
     std::atomic<bool> stop = false;
     std::thread sender([&] {
       while (!stop) numbers.send(1);
@@ -523,7 +539,7 @@ TEST(channel, senders_outlive_python) {
   in_child([] {
     std::atomic<bool> stop = false;
     std::vector<std::thread> senders;
-    channel<int>* const numbers = new channel<int>({.capacity = 64, .by = delivery::adaptive});
+    channel<int>* const numbers = new channel<int>(options(64, delivery::adaptive));
     for (int sender = 0; sender < 4; ++sender) {
       senders.emplace_back([&] {
         while (!stop) numbers->send(1);
@@ -531,7 +547,7 @@ TEST(channel, senders_outlive_python) {
     }
     for (int life = 0; life < 2; ++life) {
       const python interpreter;
-      numbers->on_batch([](std::span<int>) {});
+      numbers->on_batch([](moored::view<int>) {});
       run("sum(range(100000))\n");
     }
     stop = true;

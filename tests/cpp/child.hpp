@@ -15,10 +15,11 @@
 #include <cstdio>
 #include <functional>
 #include <optional>
-#include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "waiting.hpp"
 
 namespace moored_test {
 

@@ -143,10 +143,10 @@ TEST_F(chunk_cache, lets_no_two_threads_have_one_chunk) {
           std::array<int*, 10> mine{};  // four times that is more than there are slots
           for (int*& one : mine) {
             one = static_cast<int*>(cached.allocate(chunk));
-            if (std::atomic_ref(*one).exchange(1) != 0) ++had_by_two;
+            if (__atomic_exchange_n(one, 1, __ATOMIC_SEQ_CST) != 0) ++had_by_two;
           }
           for (int* const one : mine) {
-            std::atomic_ref(*one).store(0);
+            __atomic_store_n(one, 0, __ATOMIC_SEQ_CST);
             cached.free(one, chunk);
           }
         }
@@ -215,6 +215,9 @@ TEST_F(chunk_cache, can_be_put_back_after_python_was_started_anew) {
 }
 
 TEST_F(chunk_cache, is_one_for_all_extensions_that_carry_a_copy) {
+#ifdef __clang__
+  GTEST_SKIP() << "clang makes no unique symbols: the copies chain, see below";
+#endif
   in_child([] {
     const python interpreter;
     const copy one(COPY_ONE), two(COPY_TWO);

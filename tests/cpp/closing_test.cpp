@@ -56,7 +56,7 @@ TEST(closing, waits_for_a_call_that_is_inside) {
     Py_InitializeEx(0);
     EXPECT_TRUE(moored::open());
     run("done = []\nimport atexit\nseen_at_exit = []\n");
-    std::binary_semaphore is_inside{0}, may_leave{0};
+    semaphore is_inside, may_leave;
     std::atomic<bool> left{false};
     std::thread caller([&] {
       const moored::attachment attached = moored::attach();
@@ -112,7 +112,7 @@ TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
     Py_InitializeEx(0);
     EXPECT_TRUE(moored::open());
     moored::set_closing_bound(std::chrono::milliseconds(50));
-    std::binary_semaphore is_inside{0};
+    semaphore is_inside;
     std::thread([&] {
       const moored::attachment attached = moored::attach();
       const moored::detachment detached;
@@ -136,7 +136,7 @@ TEST(closing, makes_no_state_for_a_thread_that_it_has_given_up_on) {
       Py_InitializeEx(0);
       EXPECT_TRUE(moored::open());
       moored::set_closing_bound(std::chrono::milliseconds(0));
-      std::binary_semaphore is_inside{0}, is_over{0};
+      semaphore is_inside, is_over;
       std::thread late([&] {
         using moored::detail::the_gate;
         moored::detail::this_thread.enter(*the_gate.enter(the_gate.now()));  // on its way in
@@ -198,7 +198,7 @@ TEST(closing, stops_late_threads_before_it_frees_what_they_read) {
 TEST(closing, a_thread_that_ends_later_does_not_touch_its_kept_state) {
   in_child([] {
     Py_InitializeEx(0);
-    std::binary_semaphore is_kept{0}, may_end{0};
+    semaphore is_kept, may_end;
     std::thread keeper([&] {
       EXPECT_TRUE(moored::keep_thread());
       is_kept.release();
@@ -273,7 +273,7 @@ TEST(second_life, of_the_interpreter_is_entered_by_new_threads) {
 
 TEST(second_life, is_entered_or_refused_by_a_thread_of_the_first) {
   in_child([] {
-    std::binary_semaphore go{0}, went{0};
+    semaphore go, went;
     refusal why = refusal::no_memory;
     std::thread survivor;
     {
@@ -359,7 +359,7 @@ TEST(fork, while_others_are_inside_leaves_them_behind) {
   in_child([] {
     const python interpreter;
     EXPECT_TRUE(moored::open());
-    std::binary_semaphore is_inside{0}, may_leave{0};
+    semaphore is_inside, may_leave;
     std::thread other([&] {
       const moored::attachment attached = moored::attach();
       const moored::detachment detached;

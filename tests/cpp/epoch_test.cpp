@@ -37,9 +37,7 @@ TEST(epoch, a_thread_of_the_first_life_is_not_taken_for_attached_in_the_second) 
     std::vector<std::thread> all;
     for (int i = 0; i < threads; ++i) {
       all.emplace_back([&] {
-        {
-          const moored::attachment attached = moored::attach();
-        }
+        { const moored::attachment attached = moored::attach(); }
         ++kept;
         second_life.wait();
         // Asked while another thread holds the GIL, perhaps by a state with this one's old address.
@@ -141,20 +139,47 @@ TEST(epoch, the_gate_is_shut_when_its_callback_was_cleared) {
 TEST(epoch, the_gate_is_shut_when_it_was_opened_by_an_exit_handler) {
   in_child([] {
     Py_InitializeEx(0);
-    static PyMethodDef method = {
-        "open",
-        [](PyObject*, PyObject*) -> PyObject* {
-          EXPECT_TRUE(moored::open());
-          on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
-          Py_RETURN_NONE;
-        },
-        METH_NOARGS, nullptr};
+    static PyMethodDef method = {"open",
+                                 [](PyObject*, PyObject*) -> PyObject* {
+                                   EXPECT_TRUE(moored::open());
+                                   on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
+                                   Py_RETURN_NONE;
+                                 },
+                                 METH_NOARGS, nullptr};
     give("open_gate", PyCFunction_New(&method, nullptr));
     run("import atexit; atexit.register(open_gate)");
     EXPECT_EQ(Py_FinalizeEx(), 0);
     std::thread([] { EXPECT_EQ(moored::try_attach().why(), refusal::no_interpreter); }).join();
     begin_life();
     on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+  });
+}
+
+TEST(epoch, a_thread_that_comes_too_late_for_an_end_that_is_not_told_is_stopped) {
+  in_child([] {
+    Py_InitializeEx(0);
+    static PyMethodDef method = {
+        "open",
+        [](PyObject*, PyObject*) -> PyObject* {
+          EXPECT_TRUE(moored::open());
+          semaphore is_inside;
+          std::thread([&is_inside] {
+            const moored::attachment attached = moored::try_attach();
+            EXPECT_TRUE(attached);
+            is_inside.release();
+            run("while True: time.sleep(0.001)");  // until Python ends, which unwinds it or stops
+                                                   // it
+          }).detach();
+          {
+            const moored::detachment detached;
+            is_inside.acquire();
+          }
+          Py_RETURN_NONE;
+        },
+        METH_NOARGS, nullptr};
+    give("open_gate", PyCFunction_New(&method, nullptr));
+    run("import atexit, threading, time; atexit.register(open_gate)");
     EXPECT_EQ(Py_FinalizeEx(), 0);
   });
 }

@@ -1,5 +1,6 @@
 // fault_memory_test.cpp: memory that the allocators refuse, native ones and Python's.
 #include "fault_attempts.hpp"
+#include "options.hpp"
 
 using moored::channel;
 using moored::channel_stats;
@@ -47,7 +48,7 @@ TEST(fault, reserved_events_need_no_memory) {
     const python interpreter;
     channel<int> numbers;
     std::size_t handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
     numbers.reserve(100);
     const without_memory now;
     for (int round = 0; round < 5; ++round) {
@@ -82,7 +83,7 @@ TEST(fault, a_handler_gets_everything_where_there_is_no_memory_for_a_part) {
     const python interpreter;
     channel<int> numbers;
     std::size_t handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
     for (int number = 0; number < 1000; ++number) numbers.send(number);
     const without_memory now;
     EXPECT_FALSE(numbers.deliver());
@@ -97,10 +98,10 @@ TEST(fault, senders_get_through_each_delivery_without_memory) {
     SCOPED_TRACE(moored::name(how));
     in_child([how] {
       const python interpreter;
-      channel<int> numbers({.by = how});
+      channel<int> numbers(options(how));
       numbers.reserve(1);
       std::size_t handled = 0;
-      numbers.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+      numbers.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
       Py_MakePendingCalls();  // main introduces itself
       on_foreign_thread([&] {
         const without_memory now;
@@ -132,7 +133,7 @@ TEST(fault, the_end_of_python_needs_no_memory) {
     std::size_t handled = 0;
     Py_InitializeEx(0);
     for (channel<int>& each : all) {
-      each.on_batch([&](std::span<int> batch) { handled += batch.size(); });
+      each.on_batch([&](moored::view<int> batch) { handled += batch.size(); });
       each.send(1);
     }
     {
@@ -293,10 +294,11 @@ TEST(fault, a_list_without_memory_is_an_error_and_its_events_are_counted) {
 TEST(fault, events_of_a_sender_that_cannot_enter_stay_queued_for_the_next) {
   in_child([] {
     const short_python interpreter;
-    channel<int> numbers({.by = delivery::enter});
+    channel<int> numbers(options(delivery::enter));
     std::vector<int> handled;
-    numbers.on_batch(
-        [&](std::span<int> batch) { handled.insert(handled.end(), batch.begin(), batch.end()); });
+    numbers.on_batch([&](moored::view<int> batch) {
+      handled.insert(handled.end(), batch.begin(), batch.end());
+    });
     on_foreign_thread([&] {
       {
         const without_python_memory now;
@@ -314,10 +316,11 @@ TEST(fault, events_of_a_sender_that_cannot_enter_stay_queued_for_the_next) {
 TEST(fault, a_sender_that_waits_for_room_tries_again_to_make_it) {
   in_child([] {
     const short_python interpreter;
-    channel<int> numbers({.capacity = 1, .by = delivery::enter});
+    channel<int> numbers(options(1, delivery::enter));
     std::vector<int> handled;
-    numbers.on_batch(
-        [&](std::span<int> batch) { handled.insert(handled.end(), batch.begin(), batch.end()); });
+    numbers.on_batch([&](moored::view<int> batch) {
+      handled.insert(handled.end(), batch.begin(), batch.end());
+    });
     on_foreign_thread([&] {
       const without_python_memory now(3);
       EXPECT_EQ(numbers.send(1), sent::queued);

@@ -1,5 +1,6 @@
 // fault_os_test.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
 #include "fault_attempts.hpp"
+#include "options.hpp"
 
 #include <poll.h>
 
@@ -47,7 +48,7 @@ TEST(fault, a_forked_child_without_descriptors_gets_an_error_and_the_parent_keep
 }
 
 bool is_readable(int fd) {
-  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  pollfd one{fd, POLLIN, 0};
   return poll(&one, 1, 0) == 1;
 }
 
@@ -242,9 +243,9 @@ TEST(fault, an_adaptive_interrupt_without_a_thread_is_looked_after_from_the_next
   if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.by = delivery::adaptive});
+    channel<int> numbers(options(delivery::adaptive));
     std::atomic<int> handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += static_cast<int>(batch.size()); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += static_cast<int>(batch.size()); });
     Py_MakePendingCalls();  // main introduces itself
     std::thread([&] {
       the_faults.pthread_create.arm(EAGAIN);
@@ -263,9 +264,9 @@ TEST(fault, who_looks_after_an_interrupt_needs_no_memory) {
   if (!has_gil) GTEST_SKIP() << "there is no GIL that main could hold";
   in_child([] {
     const python interpreter;
-    channel<int> numbers({.by = delivery::adaptive});
+    channel<int> numbers(options(delivery::adaptive));
     std::atomic<int> handled = 0;
-    numbers.on_batch([&](std::span<int> batch) { handled += static_cast<int>(batch.size()); });
+    numbers.on_batch([&](moored::view<int> batch) { handled += static_cast<int>(batch.size()); });
     Py_MakePendingCalls();
     std::thread([&] {
       numbers.send(1);
@@ -284,7 +285,7 @@ TEST(fault, who_looks_after_an_interrupt_needs_no_memory) {
 
 /// A call that stays inside Python for ever, detached.
 void stay_inside_for_ever() {
-  std::binary_semaphore is_inside{0};
+  semaphore is_inside;
   std::thread([&] {
     const moored::attachment attached = moored::attach();
     const moored::detachment detached;
@@ -328,9 +329,9 @@ TEST(fault, a_handler_that_does_not_end_holds_nothing_up_though_the_clock_stands
     Py_InitializeEx(0);
     EXPECT_TRUE(moored::open());
     moored::set_closing_bound(50ms);
-    channel<int> numbers({.by = delivery::enter});
-    std::binary_semaphore is_inside{0};
-    numbers.on_batch([&](std::span<int>) {
+    channel<int> numbers(options(delivery::enter));
+    semaphore is_inside;
+    numbers.on_batch([&](moored::view<int>) {
       const moored::detachment detached;
       is_inside.release();
       for (;;) pause();
@@ -377,9 +378,9 @@ TEST(fault, a_clock_that_jumps_or_stands_still_loses_no_event) {
     SCOPED_TRACE(moored::name(how));
     in_child([how] {
       const python interpreter;
-      channel<int> numbers({.by = how});
+      channel<int> numbers(options(how));
       std::uint64_t handled = 0;
-      numbers.on_batch([&](std::span<int> batch) {
+      numbers.on_batch([&](moored::view<int> batch) {
         handled += batch.size();
         if (handled % 3 == 0) monotonic_clock::jump(std::chrono::hours(24 * 365));
       });

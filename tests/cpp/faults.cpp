@@ -143,25 +143,24 @@ void own_python_memory() noexcept {
     PyMemAllocatorEx& real_one = below[domain];
     PyMem_GetAllocator(domain, &real_one);
     PyMemAllocatorEx ours{
-        .ctx = &real_one,
-        .malloc = [](void* context, std::size_t size) -> void* {
+        &real_one,
+        [](void* context, std::size_t size) -> void* {
           const auto* const its = static_cast<PyMemAllocatorEx*>(context);
           return no_memory(the_faults.python_memory) ? nullptr : its->malloc(its->ctx, size);
         },
-        .calloc = [](void* context, std::size_t count, std::size_t size) -> void* {
+        [](void* context, std::size_t count, std::size_t size) -> void* {
           const auto* const its = static_cast<PyMemAllocatorEx*>(context);
           return no_memory(the_faults.python_memory) ? nullptr : its->calloc(its->ctx, count, size);
         },
-        .realloc = [](void* context, void* block, std::size_t size) -> void* {
+        [](void* context, void* block, std::size_t size) -> void* {
           const auto* const its = static_cast<PyMemAllocatorEx*>(context);
           return no_memory(the_faults.python_memory) ? nullptr
                                                      : its->realloc(its->ctx, block, size);
         },
-        .free =
-            [](void* context, void* block) {
-              const auto* const its = static_cast<PyMemAllocatorEx*>(context);
-              its->free(its->ctx, block);
-            },
+        [](void* context, void* block) {
+          const auto* const its = static_cast<PyMemAllocatorEx*>(context);
+          its->free(its->ctx, block);
+        },
     };
     PyMem_SetAllocator(domain, &ours);
   }

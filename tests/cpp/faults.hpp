@@ -9,6 +9,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include <moored/detail/config.hpp>
+
 namespace moored_test {
 
 /// A call that can be made to fail, by whichever thread makes it.
@@ -36,8 +38,7 @@ class fault {
 
   /// For the call itself: true, with errno set, when it is to fail.
   [[nodiscard]] bool strikes() noexcept {
-    if (from_ == for_ever) [[likely]]
-      return false;
+    if (from_ == for_ever) return false;
     const std::int64_t call = calls_++;
     if (call < from_ || call >= until_) return false;
     ++failed_;
@@ -58,12 +59,12 @@ struct faults {
   fault operator_new;   ///< On the threads that are in a `without_memory` scope.
   fault python_memory;  ///< PyMem_Raw, PyMem and PyObject; see own_python_memory(). Likewise.
 };
-inline constinit faults the_faults;
+MOORED_CONSTINIT inline faults the_faults;
 
 /// Which threads the allocators' faults strike: moored's side of a test, not the test's own.
-inline constinit thread_local bool memory_is_short = false;
+MOORED_CONSTINIT inline thread_local bool memory_is_short = false;
 /// All of them.
-inline constinit std::atomic<bool> memory_is_short_everywhere{false};
+MOORED_CONSTINIT inline std::atomic<bool> memory_is_short_everywhere{false};
 
 /// For a scope the calling thread gets no memory of one kind, by default from its first call on.
 template <fault faults::*Kind>

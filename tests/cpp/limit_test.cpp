@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstdlib>
-#include <latch>
 #include <memory>
 #include <mutex>
 
@@ -52,7 +51,7 @@ class worker {
     }
   }
   std::function<void()> job_;
-  std::binary_semaphore told_{0}, done_{0};
+  semaphore told_, done_;
   std::thread thread_;
 };
 
@@ -296,7 +295,7 @@ TEST(limit, under_load_balances) {
     constexpr int rounds = 200;
     on_foreign_thread([] {
       std::atomic<int> next{0};
-      std::latch all_keep(threads);
+      latch all_keep(threads);
       crowd(threads, [&] {
         const int mine = next++;
         for (int round = 0; round < rounds; ++round) {
@@ -333,7 +332,7 @@ TEST(load, ten_thousand_threads_a_thousand_at_once_leave_no_state_and_no_memory)
     memory_of_rounds memory;
     for (int batch = 0; batch < batches; ++batch) {
       on_foreign_thread([] {
-        std::latch all_attached(alive);
+        latch all_attached(alive);
         std::mutex door;  // a thousand that wait for the GIL wake up 200,000 times a second
         crowd(alive, [&] {
           std::unique_lock turn(door);

@@ -2,15 +2,16 @@
 #include "child.hpp"
 
 #include <atomic>
-#include <latch>
 #include <optional>
 
 namespace {
 
 using moored::interpreter;
 using moored_test::in_child;
+using moored_test::latch;
 using moored_test::on_foreign_thread;
 using moored_test::python;
+using moored_test::semaphore;
 using moored_test::value_of;
 
 /// A subinterpreter for a scope; the thread that makes it is attached to the one before again.
@@ -190,8 +191,8 @@ TEST_P(subinterpreters, its_end_closes_its_own_gate_only) {
     moored_test::run("visits = 0");
     subinterpreter one(GetParam());
     const interpreter gone = one.it();
-    std::binary_semaphore visited{0};
-    std::binary_semaphore ended{0};
+    semaphore visited;
+    semaphore ended;
     std::thread thread([&] {
       visit(gone);
       visited.release();
@@ -222,7 +223,7 @@ TEST_P(subinterpreters, its_end_waits_for_who_is_inside) {
     const python main;
     subinterpreter one(GetParam());
     const interpreter where = one.it();
-    std::binary_semaphore is_inside{0};
+    semaphore is_inside;
     std::atomic<bool> left{false};
     std::thread thread([&] {
       const moored::attachment attached = moored::try_attach(where);
@@ -252,8 +253,8 @@ TEST_P(subinterpreters, the_end_of_the_main_one_refuses_them_all) {
   in_child([] {
     std::optional<interpreter> kept;
     std::thread thread;
-    std::binary_semaphore visited{0};
-    std::binary_semaphore ended{0};
+    semaphore visited;
+    semaphore ended;
     {
       const python main;
       subinterpreter one(GetParam());
@@ -328,7 +329,7 @@ TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
 #if PY_VERSION_HEX >= 0x030C0000
 /// Returns when the other interpreter is here too. Keeps its GIL meanwhile.
 PyObject* meet(PyObject*, PyObject*) {
-  static std::latch both{2};
+  static latch both{2};
   both.arrive_and_wait();
   Py_RETURN_NONE;
 }
@@ -443,15 +444,14 @@ TEST_P(subinterpreters, a_reference_is_dropped_in_its_own_one_by_whatever_thread
           "    def __del__(self): Counted.alive -= 1\n");
       std::vector<moored::reference> made;
       for (int i = 0; i < 3; ++i)
-        made.push_back(moored::reference::steal(
-            PyObject_CallNoArgs(PyDict_GetItemString(
-                PyModule_GetDict(PyImport_AddModule("__main__")), "Counted"))));
+        made.push_back(moored::reference::steal(PyObject_CallNoArgs(
+            PyDict_GetItemString(PyModule_GetDict(PyImport_AddModule("__main__")), "Counted"))));
       return made;
     };
     std::vector<moored::reference> made;
     on_foreign_thread([&] { made = make(); });
-    made.pop_back();                                       // attached to main
-    std::thread([&] { made.pop_back(); }).join();          // not attached
+    made.pop_back();                               // attached to main
+    std::thread([&] { made.pop_back(); }).join();  // not attached
     while (one.ask("Counted.alive") != 1) moored_test::run("for i in range(1000): pass");
     one.end();
     made.pop_back();  // its interpreter has gone
@@ -518,14 +518,13 @@ TEST_P(subinterpreters, two_threads_that_ask_at_once_get_one_gate) {
     moored::open();
     PyThreadState* const outer = PyThreadState_Get();
     PyThreadState* const own = Py_NewInterpreter();
-    static PyMethodDef method = {
-        "ask",
-        [](PyObject*, PyObject*) {
-          (void)interpreter::current();
-          moored::interpreter first = interpreter::current();
-          return PyBool_FromLong(first == interpreter::current());
-        },
-        METH_NOARGS, nullptr};
+    static PyMethodDef method = {"ask",
+                                 [](PyObject*, PyObject*) {
+                                   (void)interpreter::current();
+                                   moored::interpreter first = interpreter::current();
+                                   return PyBool_FromLong(first == interpreter::current());
+                                 },
+                                 METH_NOARGS, nullptr};
     moored_test::give("ask", PyCFunction_New(&method, nullptr));
     moored_test::run(
         "import threading\n"

@@ -132,7 +132,7 @@ PyObject* ask_a_stranger(PyObject*, PyObject* question) {
                                   : "PyGILState_Check() says that a stranger is not attached");
     } else {
       say(moored::cpython::is_attached_by(nullptr) ? "thinks that it is attached"
-                                                : "knows that it is not attached");
+                                                   : "knows that it is not attached");
     }
   }).join();
   Py_RETURN_NONE;

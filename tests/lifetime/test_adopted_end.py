@@ -64,7 +64,7 @@ assert {library} is holding or in_time > 0
 
 @pytest.mark.parametrize("library", ["free", "holding"])
 def test_no_thread_of_ours_is_there_at_a_fork_after_the_join(end_of, library):
-    """The kernel counts an ending thread for some us after it was joined, stock too: not each time."""
+    """The kernel counts an ending thread for some us after the join, stock too: not each time."""
     ending = end_of(
         THREADS
         + f"""

@@ -1,5 +1,5 @@
-// ending_threads: a library that knows nothing of Python, whose threads call a function pointer and end in
-// all the ways in which threads end. Used through ctypes, with the GIL held or not.
+// ending_threads: a library that knows nothing of Python, whose threads call a function pointer and
+// end in all the ways in which threads end. Used through ctypes, with the GIL held or not.
 #include <pthread.h>
 #include <threads.h>
 #include <time.h>
@@ -55,7 +55,9 @@ void* body(void* given) {
   return reinterpret_cast<void*>(7);
 }
 
-int c11_body(void* given) { return static_cast<int>(reinterpret_cast<std::intptr_t>(body(given))); }
+int c11_body(void* given) {
+  return static_cast<int>(reinterpret_cast<std::intptr_t>(body(given)));
+}
 
 timespec in_a_minute(clockid_t clock) {
   timespec now{};
@@ -112,9 +114,15 @@ int start(callback call, int count, int calls, int end, int c11) {
 }
 
 /// How many have made their calls.
-int passed() { return went_by; }
-void release() { released = 1; }
-void call_at_the_end(callback call) { called_at_the_end = call; }
+int passed() {
+  return went_by;
+}
+void release() {
+  released = 1;
+}
+void call_at_the_end(callback call) {
+  called_at_the_end = call;
+}
 
 /// Lets the threads end, and joins them. How many gave back what they ought to.
 int join_all(int way, int cancels) {
@@ -152,8 +160,8 @@ int join_by_crowd() {
   return right;
 }
 
-/// A thread that calls, and is known to be gone by a condition that is signalled when its pthread keys
-/// are destroyed; returns then.
+/// A thread that calls, and is known to be gone by a condition that is signalled when its pthread
+/// keys are destroyed; returns then.
 void wait_by_condition(callback call) {
   static pthread_key_t key = [] {
     pthread_key_t made{};

@@ -385,9 +385,12 @@ def test_the_libraries_show_and_want_nothing_else():
     starts |= {"posix_spawn", "posix_spawnp", "chroot"}
     descriptors = {"close", "dup2", "dup3", "freopen", "freopen64"}
     threads = {"pthread_create", "pthread_self", "thrd_create", "thrd_join"}
-    threads |= {f"pthread_{join}" for join in ("join", "timedjoin_np", "clockjoin_np", "tryjoin_np")}
+    threads |= {
+        f"pthread_{join}" for join in ("join", "timedjoin_np", "clockjoin_np", "tryjoin_np")
+    }
     threads |= {f"pthread_cond_{what}" for what in ("signal", "timedwait", "wait")}
-    expected = starts | descriptors | threads | {"moored_run_table"}
+    ends = {"_Exit", "_exit", "exit"}
+    expected = starts | ends | descriptors | threads | {"moored_run_table"}
     assert {*shown} - {*caches} - ours == expected
     wanted = symbols("libmoored_keep.so", "--undefined-only")
     assert {kind for kind, name in wanted if name.startswith(("Py", "_Py"))} == {"w"}

@@ -31,6 +31,13 @@ def careless(request: pytest.FixtureRequest, tmp_path: Path, environment: dict[s
     environment["PYTHONPATH"] += f":{tmp_path}"
 
 
+@pytest.fixture
+def careless_and_keepable(request: pytest.FixtureRequest, careless: None) -> None:
+    """The same, where what it makes can be kept without the launcher."""
+    if "by a view" in request.node.callspec.id:
+        pytest.skip("a state that PyThreadState_EnsureFromView made dies with its Release")
+
+
 def check(ending: Ending, said: str) -> Ending:
     assert (ending.code, ending.out, ending.err) == (0, said, ""), ending
     return ending
@@ -187,7 +194,7 @@ def test_idle_threads_are_listed_until_they_end(kept):
             with tempfile.TemporaryFile("w+") as dump:
                 faulthandler.dump_traceback(dump)
                 dump.seek(0)
-                return dump.read().count("<no Python frame>")
+                return dump.read().count("Thread 0x")  # not "Current thread 0x"
         careless_extension.start(lambda: visits.append(threading.current_thread()))
         print(listed(), visits[0] in threading.enumerate())
         careless_extension.end()
@@ -230,7 +237,7 @@ def test_an_exception_sent_to_a_call_hits_it(stock, kept):
 # Without the launcher nothing is redirected, and the decorator sees to it.
 
 
-@pytest.mark.usefixtures("careless")
+@pytest.mark.usefixtures("careless_and_keepable")
 def test_a_decorated_callback_does_not_meet_an_earlier_exception(stock):
     script = """
         import careless_extension, moored
@@ -246,7 +253,7 @@ def test_a_decorated_callback_does_not_meet_an_earlier_exception(stock):
     check(stock(script), "3 [1, 2, 3, 4, 5, 6]\n")
 
 
-@pytest.mark.usefixtures("careless")
+@pytest.mark.usefixtures("careless_and_keepable")
 def test_keep_thread_drops_an_earlier_exception(stock):
     script = """
         import careless_extension, moored
@@ -262,7 +269,7 @@ def test_keep_thread_drops_an_earlier_exception(stock):
 
 
 @pytest.mark.skipif(not HAS_GIL, reason="only the thread itself may touch its state")
-@pytest.mark.usefixtures("careless")
+@pytest.mark.usefixtures("careless_and_keepable")
 def test_what_a_decorated_callbacks_traceback_held_is_let_go_of_while_its_thread_idles(stock):
     script = """
         import careless_extension, moored
@@ -284,7 +291,7 @@ def test_what_a_decorated_callbacks_traceback_held_is_let_go_of_while_its_thread
     check(stock(script), "True\nTrue\n")
 
 
-@pytest.mark.usefixtures("careless")
+@pytest.mark.usefixtures("careless_and_keepable")
 def test_the_caller_of_a_decorated_callback_gets_its_exception(stock):
     script = """
         import careless_extension, moored
@@ -301,7 +308,7 @@ def test_the_caller_of_a_decorated_callback_gets_its_exception(stock):
     check(stock(script), "0 ['by the test', 'by the test']\n")
 
 
-@pytest.mark.usefixtures("careless")
+@pytest.mark.usefixtures("careless_and_keepable")
 def test_a_decorated_callback_is_not_hit_by_what_was_sent_to_its_idle_thread(stock):
     script = """
         import careless_extension, moored

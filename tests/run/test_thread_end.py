@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import HERE, Ending, compile_c, finish
+from programs import HERE, Ending, compile_c
 
 ENDS = """
 import ctypes, os, sys, threading
@@ -320,7 +317,7 @@ def test_no_thread_but_the_programs_is_needed(ends):
 
 
 def test_no_thread_is_left_at_a_fork_after_the_join(ends):
-    """The kernel counts an ending thread for some us after it was joined, stock too: not each time."""
+    """The kernel counts an ending thread for some us after the join, stock too: not each time."""
     ending = ends("""
     import warnings
     warnings.simplefilter("always")

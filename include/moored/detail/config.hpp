@@ -6,12 +6,16 @@
 
 #if __cplusplus < 201703L
 #error "moored needs C++17: compile with -std=c++17 or later"
-#endif
-#ifndef __cpp_exceptions
+#define MOORED_UNSUITED
+#elif !defined(__cpp_exceptions)
 #error "moored needs C++ exceptions: compile without -fno-exceptions"
-#endif
-#ifdef Py_LIMITED_API
+#define MOORED_UNSUITED
+#elif defined(Py_LIMITED_API)
 #error "moored needs CPython's full API: compile this source without Py_LIMITED_API"
+#define MOORED_UNSUITED
+#endif
+#ifdef MOORED_UNSUITED
+#include "that_error_ends_it"  // there is no such file: the compiler stops, after that one error
 #endif
 
 /// Opens and closes namespace moored. The inline namespace changes with every incompatible version.

@@ -26,7 +26,9 @@ inline void count_lock(int) noexcept {}
 inline void expect_no_lock() noexcept {}
 #else
 MOORED_CONSTINIT inline thread_local int locks_held = 0;
-inline void count_lock(int change) noexcept { locks_held += change; }
+inline void count_lock(int change) noexcept {
+  locks_held += change;
+}
 /// Called before anything that may run Python, run another's destructor, or wait for the GIL.
 inline void expect_no_lock() noexcept {
   assert(locks_held == 0 && "a lock of moored's is held over foreign code");

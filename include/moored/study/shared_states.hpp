@@ -1,5 +1,5 @@
-// moored/study/shared_states.hpp: running on a state that is not this thread's own: the shared state
-// and the borrowed state.
+// moored/study/shared_states.hpp: running on a state that is not this thread's own: the shared
+// state and the borrowed state.
 //
 // Both come from the 2011 report and are kept for study. What the callback sees is another
 // thread's: threading.local, contextvars, sys._current_frames and PyThreadState_SetAsyncExc go by

@@ -16,6 +16,8 @@ KINDS = (
     "call",
     "send",
     "visit",
+    "revisit",
+    "drop",
     "ctypes",
     "pybind11",
     "nanobind",
@@ -28,6 +30,7 @@ ENDINGS = (
     "sys.exit",
     "exception",
     "atexit",
+    "first call in atexit",
     "thread exits",
     "SIGINT",
     "SIGTERM",
@@ -35,6 +38,15 @@ ENDINGS = (
     "embedded",
     "embedded",
 )
+INTERLUDES = (
+    "join",
+    "join with the GIL",
+    "keep and join",
+    "keep and join with the GIL",
+    "join in a forked child",
+    "plugin",
+)
+"""What main does before the end: with threads and libraries that know nothing of the rest."""
 FORKS = ("none", "none", "none", "main", "main and exec", "native thread", "native and exec")
 SUBINTERPRETERS = ("none", "none", "shared GIL", "own GIL")
 DELIVERIES = ("poll", "wake", "enter", "interrupt", "adaptive")
@@ -76,6 +88,12 @@ class Case:
     bound_ms: int
     lives: int
     """Of the interpreter: an embedding program may start it again."""
+    interludes: tuple[str, ...]
+    consumers: int
+    """Event loops, each on a thread of its own, that share the channel until the end begins."""
+    tracemalloc: bool
+    launcher: bool
+    """It is run by `moored run`."""
 
     def words(self) -> str:
         """Say it in one line."""
@@ -87,8 +105,14 @@ class Case:
             said.append(f"fork: {self.fork}")
         if self.subinterpreter != "none":
             said.append(f"subinterpreter: {self.subinterpreter}")
-        if any(worker.kind == "send" for worker in self.workers):
-            said.append(f"channel: {self.delivery}, {self.overflow}, {self.capacity}")
+        if self.has_channel():
+            loops = f", {self.consumers} loops" if self.consumers else ""
+            said.append(f"channel: {self.delivery}, {self.overflow}, {self.capacity}{loops}")
+        said.extend(self.interludes)
+        if self.tracemalloc:
+            said.append("tracemalloc")
+        if self.launcher:
+            said.append("moored run")
         if self.lives > 1:
             said.append(f"{self.lives} lives")
         return "; ".join(said)
@@ -101,8 +125,14 @@ class Case:
         """Tell whether some threads do this."""
         return any(worker.kind == kind for worker in self.workers)
 
+    def has_channel(self) -> bool:
+        """Tell whether some threads need one."""
+        return self.has("send") or self.has("drop")
 
-def draw(seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool) -> Case:
+
+def draw(
+    seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool, launches: bool
+) -> Case:
     """Draw a case that CPython 3.<minor> can run, with these bindings."""
     dice = random.Random(seed)
     ending = dice.choice([one for one in ENDINGS if embeds or one != "embedded"])
@@ -123,8 +153,22 @@ def draw(seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool
     kinds = [kind for kind in KINDS if kind not in BINDINGS or kind in bindings]
     if lives > 1:
         # These hold Python objects that would be used in the next life.
-        kinds = [kind for kind in kinds if kind not in (*BINDINGS, "call")]
+        kinds = [kind for kind in kinds if kind not in (*BINDINGS, "call", "drop")]
     workers = tuple(_draw_worker(dice, kinds) for _ in range(dice.choice((1, 1, 2, 3))))
+    interludes = tuple(dice.sample(INTERLUDES, dice.choice((0, 0, 1, 2))))
+    if fork == "none" and (minor < 12 or not gil):  # as above
+        interludes = tuple(one for one in interludes if "fork" not in one)
+    consumers = dice.choice((0, 0, 1, 3))
+    subinterpreter = interpreters if minor >= 12 or interpreters != "own GIL" else "none"
+    # With tracemalloc on CPython itself waits in Py_NewInterpreter for the GIL that it holds, up to
+    # 3.11, and crashes at the end of an interpreter with a GIL of its own from 3.12 on.
+    may_trace = subinterpreter == "none" or (subinterpreter == "shared GIL" and minor >= 12)
+    traces = dice.random() < 0.2 and may_trace
+    if (
+        ending == "first call in atexit"
+    ):  # from 3.12 on Python starts no thread and no process there
+        fork, consumers = "none", 0
+        interludes = tuple(one for one in interludes if "fork" not in one)
     case = Case(
         seed=seed,
         workers=workers,
@@ -132,16 +176,21 @@ def draw(seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool
         begun=dice.choice((0, 0, 1, 50, 500)),
         work=_but_for_forks(dice.choice(("nothing", "little", "much", "waits")), fork),
         fork=fork,
-        subinterpreter=interpreters if minor >= 12 or interpreters != "own GIL" else "none",
+        subinterpreter=subinterpreter,
         delivery=delivery if minor >= 13 or delivery != "interrupt" else "wake",
         overflow=overflow,
         capacity=dice.choice((1, 16, 1024)),
         bound_ms=30_000,
         lives=lives,
+        interludes=interludes,
+        consumers=consumers if not embedded else 0,
+        tracemalloc=traces,
+        launcher=launches and not embedded and dice.random() < 0.3,
     )
-    if case.has("overstay"):
-        # Shutdown is to give up; and a second life would find the threads of the first inside.
-        workers = case.workers
+    if not case.has_channel() or case.delivery not in ("wake", "enter", "adaptive"):
+        case = replace(case, consumers=0)
+    if case.has("overstay") or ending == "first call in atexit":
+        # Native threads are to be inside when Python goes on to end.
         if minor < 14:
             # CPython unwinds a thread that comes too late, which other code's destructors do not
             # survive: neither a thread_local's nor those of pybind11 and nanobind.
@@ -150,13 +199,9 @@ def draw(seed: int, minor: int, gil: bool, bindings: Sequence[str], embeds: bool
                 for worker in workers
             )
         # CPython ends the process, if a native thread is late in a subinterpreter that ends.
-        return replace(
-            case,
-            workers=workers,
-            bound_ms=dice.choice((1, 50)),
-            lives=1,
-            subinterpreter="none",
-        )
+        case = replace(case, workers=workers, subinterpreter="none")
+    if case.has("overstay"):
+        return replace(case, bound_ms=dice.choice((1, 50)))
     return case
 
 

@@ -1,29 +1,38 @@
 """What a case's process runs: it starts the native threads, and then Python ends under them.
 
 Told by the environment, so that an embedding program may run it as well, once a life. Imports
-nothing of moored but the threads.
+nothing of moored but the threads, unless event loops share a channel.
 """
 
 from __future__ import annotations
 
+import atexit
+import importlib
+import itertools
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 case = json.loads(os.environ["MOORED_TORTURE_CASE"])
-sys.path[:0] = json.loads(os.environ["MOORED_TORTURE_MODULES"])
-
-import torture_threads  # type: ignore[import-not-found]  # noqa: E402
+case_modules = json.loads(os.environ["MOORED_TORTURE_MODULES"])
+sys.path[:0] = case_modules
 
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: of a fork with threads
 local = threading.local()
 blocker = threading.Event()
 fork_once = threading.Lock()
+torture_threads: Any = None
+"""The native module: imported by main(), which may be an exit handler."""
+loops: list[threading.Thread] = []
+LOG_THREADS, LOG_CALLS = 3, 20
 
 
 def work() -> None:
@@ -105,6 +114,81 @@ def start(worker: dict[str, Any]) -> None:
     )
 
 
+def interlude(name: str) -> None:
+    """Have native threads and libraries come and go that know nothing of the rest."""
+    if name == "plugin":
+        torture_threads.use_plugin(f"{case_modules[0]}/torture_plugin.so")
+        return
+    logs = Path(tempfile.mkdtemp(prefix="moored-torture-"))
+    try:
+        if name == "join in a forked child":
+            child = os.fork()
+            if child == 0:
+                try:
+                    join_foreign(logs, with_gil=False, keeps=False)
+                finally:
+                    os._exit(0)
+            expect(wait_for(child), "the child that joined")
+        else:
+            keeps = name.startswith("keep")
+            join_foreign(logs, with_gil=name.endswith("with the GIL"), keeps=keeps)
+            if keeps and not case["launcher"]:
+                # Without the launcher the join may come first.
+                while lines_of(logs) < LOG_THREADS * LOG_CALLS:
+                    time.sleep(0.001)
+        if lines_of(logs) != LOG_THREADS * LOG_CALLS:
+            os.write(2, f"torture: {name}: {lines_of(logs)} lines after the join\n".encode())
+    finally:
+        shutil.rmtree(logs)
+
+
+def join_foreign(logs: Path, *, with_gil: bool, keeps: bool) -> None:
+    """Have native threads write files that they keep in a threading.local, and join them."""
+    here = threading.local()
+    names = itertools.count()
+
+    def log() -> None:
+        if not hasattr(here, "file"):
+            here.file = (logs / str(next(names))).open("w")
+            here.left = 0
+        here.file.write("line\n")
+        here.left += 1
+        if here.left % 3 == 0:
+            raise RuntimeError("left set")
+
+    is_clean = bool(case["launcher"]) or not keeps
+    torture_threads.join_foreign(LOG_THREADS, log, LOG_CALLS, with_gil, keeps, is_clean)
+
+
+def lines_of(logs: Path) -> int:
+    """Count what is in the files."""
+    return sum(path.read_text().count("\n") for path in logs.iterdir())
+
+
+def listen() -> None:
+    """Take events in an event loop of this thread's, until the channel is closed."""
+    import asyncio
+
+    import moored
+
+    async def take_all() -> None:
+        channel: moored.Channel[int] = moored.Channel(torture_threads.capsule())
+        try:
+            while True:
+                torture_threads.saw([await channel.get()])
+        except moored.ChannelClosed:
+            pass
+
+    asyncio.run(take_all())
+
+
+def end_listening() -> None:
+    """Close the channel; each loop hears of it."""
+    torture_threads.close_channel()
+    for loop in loops:
+        loop.join()
+
+
 def serve_channel() -> None:
     """Deliver what no sender delivers by itself."""
     while not blocker.wait(0.000_5):
@@ -131,21 +215,28 @@ def end() -> None:
 
 def main() -> None:
     """Run the case."""
+    global torture_threads
+    torture_threads = importlib.import_module("torture_threads")
     torture_threads.report_to(int(os.environ["MOORED_TORTURE_REPORT"]))
     torture_threads.set_bound(case["bound_ms"])
     if case["ending"] == "SIGINT":  # which jobs in the background are born to ignore
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if case["ending"] == "atexit":
-        import atexit
+    if case["tracemalloc"]:
+        import tracemalloc
 
+        tracemalloc.start()
+    if case["ending"] == "atexit":
         for worker in case["workers"]:
             atexit.register(start, worker)
-    if any(worker["kind"] == "send" for worker in case["workers"]):
-        torture_threads.open_channel(
-            case["delivery"], case["overflow"], case["capacity"], torture_threads.saw
-        )
+    if any(worker["kind"] in ("send", "drop") for worker in case["workers"]):
+        handler = None if case["consumers"] else torture_threads.saw
+        torture_threads.open_channel(case["delivery"], case["overflow"], case["capacity"], handler)
+        for _ in range(case["consumers"]):
+            loops.append(threading.Thread(target=listen))
+            loops[-1].start()
         # A daemon thread of Python's does not survive another life of the interpreter.
-        if case["delivery"] in ("poll", "wake") and case["lives"] == 1:
+        may_start = case["lives"] == 1 and case["ending"] != "first call in atexit"
+        if case["delivery"] in ("poll", "wake") and may_start and not loops:
             threading.Thread(target=serve_channel, daemon=True).start()
     for worker in case["workers"]:
         start(worker)
@@ -153,12 +244,19 @@ def main() -> None:
         assert torture_threads.visit_subinterpreter(case["subinterpreter"] == "own GIL")
     if case["fork"].startswith("main"):
         fork_from_main()
+    for name in case["interludes"]:
+        interlude(name)
     if case["begun"]:
         endless = any(
             worker["calls"] == 0 and worker["kind"] != "overstay" for worker in case["workers"]
         )
         torture_threads.wait_for_work(case["begun"] if endless else 1)
+    if loops:
+        end_listening()
     end()
 
 
-main()
+if case["ending"] == "first call in atexit":
+    atexit.register(main)
+else:
+    main()

@@ -28,7 +28,7 @@ from moored.torture.judge import Report, faults
 HERE = Path(__file__).resolve().parent
 CASE_S = 180.0
 """A hang. A main thread among sixty that want the GIL needs a minute for little, on two cores."""
-FLAGS = ("-std=c++20", "-fvisibility=hidden", "-pthread", "-g")
+FLAGS = ("-std=c++17", "-fvisibility=hidden", "-pthread", "-g")
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,16 @@ class Bench:
     paths: list[str]
     bindings: tuple[str, ...] = ()
     embedding: Path | None = None
+    launcher: list[str] = field(default_factory=list)
+    """What runs a program under `moored run`; empty where that cannot be."""
     without: dict[str, str] = field(default_factory=dict)
     """What could not be built, and why."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def draw(self, seed: int) -> Case:
         """Draw a case that can be run here."""
-        return cases.draw(seed, self.minor, self.gil, self.bindings, self.embedding is not None)
+        embeds, launches = self.embedding is not None, bool(self.launcher)
+        return cases.draw(seed, self.minor, self.gil, self.bindings, embeds, launches)
 
 
 def build(interpreter: Interpreter, cache: Path, sanitizer: str = "") -> Bench:
@@ -80,7 +83,10 @@ def build(interpreter: Interpreter, cache: Path, sanitizer: str = "") -> Bench:
             include = f"-I{moored.get_include()}"
             threads = target / "torture_threads.so"
             shop.compile(threads, HERE / "torture_threads.cpp", *flags, include)
+            shop.compile(target / "torture_plugin.so", HERE / "plugin.cpp", *flags, include)
             shop.note_built(key)
+        if interpreter.gil and not sanitizer:
+            bench.launcher = interpreter.run_command
         try:
             bench.embedding = _build_embedding(shop, target)
         except CannotBuild as error:
@@ -113,7 +119,7 @@ def _sanitized(shop: Workshop, sanitizer: str) -> dict[str, str]:
 def _digest() -> str:
     """Tell apart what was built from other sources."""
     seen = hashlib.sha256()
-    for path in [*sorted(HERE.glob("*.c*")), *sorted(Path(moored.get_include()).rglob("*.hpp"))]:
+    for path in [*sorted(HERE.glob("*.[ch]*")), *sorted(Path(moored.get_include()).rglob("*.hpp"))]:
         seen.update(path.read_bytes())
     return seen.hexdigest()[:12]
 
@@ -172,6 +178,8 @@ def run(bench: Bench, case: Case) -> Outcome:
     command: Sequence[str] = [bench.python, "-X", "faulthandler", str(HERE / "program.py")]
     if case.ending == "embedded":
         command = [str(bench.embedding), str(HERE / "program.py"), str(case.lives)]
+    elif case.launcher:
+        command = [*bench.launcher, *command[1:]]
     environment = (
         os.environ
         | bench.environment

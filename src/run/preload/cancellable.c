@@ -1,5 +1,5 @@
-/* cancellable.c: see cancellable.h. Compiled without -fexceptions, so that pthread_cleanup_push is the C
-   library's. */
+/* cancellable.c: see cancellable.h. Compiled without -fexceptions, so that pthread_cleanup_push is
+   the C library's. */
 #define _GNU_SOURCE
 #include "cancellable.h"
 

@@ -1,5 +1,5 @@
-/* cancellable.h: the frames that a cancelled thread is unwound through, in C: glibc's cleanup handlers
-   need no C++ runtime there, of which this library has one of its own. */
+/* cancellable.h: the frames that a cancelled thread is unwound through, in C: glibc's cleanup
+   handlers need no C++ runtime there, of which this library has one of its own. */
 #pragma once
 
 #include <pthread.h>
@@ -39,8 +39,9 @@ struct moored_bell {
 unsigned long moored_bell_rings(struct moored_bell* bell);
 void moored_bell_ring(struct moored_bell* bell);
 
-/* Waits for more than `seen` rings; a cancellation point, at which `on_cancel` is called without any
-   lock. With `until`, a moment of that clock, returns ETIMEDOUT when that has come; otherwise 0. */
+/* Waits for more than `seen` rings; a cancellation point, at which `on_cancel` is called without
+   any lock. With `until`, a moment of that clock, returns ETIMEDOUT when that has come; otherwise
+   0. */
 int moored_bell_wait(struct moored_bell* bell, unsigned long seen, clockid_t clock,
                      const struct timespec* until, void (*on_cancel)(void*), void* argument);
 

@@ -21,8 +21,8 @@ namespace {
 using std::chrono::steady_clock;
 
 /// How long an ending thread waits while the GIL stays with one holder: ten turns of at least the
-/// usual switch interval. Turns, because on a busy machine both the holder and the thread that waits
-/// lose time in which they do not run. See docs/design/thread-end.md.
+/// usual switch interval. Turns, because on a busy machine both the holder and the thread that
+/// waits lose time in which they do not run. See docs/design/thread-end.md.
 constexpr std::chrono::milliseconds longest_turn{5};
 constexpr int turns_before_giving_up = 10;
 constexpr std::chrono::milliseconds bound = turns_before_giving_up * longest_turn;
@@ -130,8 +130,7 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
 [[nodiscard]] bool is_for_switches(const pthread_cond_t* condition) noexcept {
   constexpr std::uintptr_t beside = 512;
   const auto at = reinterpret_cast<std::uintptr_t>(condition);
-  const auto gil =
-      reinterpret_cast<std::uintptr_t>(gil_condition.load(std::memory_order_relaxed));
+  const auto gil = reinterpret_cast<std::uintptr_t>(gil_condition.load(std::memory_order_relaxed));
   return at > gil && at - gil < beside;
 }
 

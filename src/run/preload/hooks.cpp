@@ -140,8 +140,8 @@ void make_state_in_advance() {
 /// Attaches by `real`, as PyGILState_Ensure's replacement does.
 template <class Real>
 PyThreadStateToken* attach_by(Real real) {
-  if (!keeps_state() && comes_without_state()) make_state_in_advance();
   const bool enters = keeps_state() && !moored::detail::is_attached(this_thread);
+  if (!keeps_state() && comes_without_state()) make_state_in_advance();
   PyThreadStateToken* const token = real();
   if (enters && token != nullptr) begin_call(with_the_call);
   return token;

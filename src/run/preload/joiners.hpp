@@ -15,9 +15,7 @@ namespace moored::run {
 class joiners {
  public:
   /// True while one of them waits for an offer. Any thread.
-  [[nodiscard]] bool any_idle() const noexcept {
-    return idle_.load(std::memory_order_seq_cst) > 0;
-  }
+  [[nodiscard]] bool any_idle() const noexcept { return idle_.load(std::memory_order_seq_cst) > 0; }
   void become_idle() noexcept { idle_.fetch_add(1, std::memory_order_seq_cst); }
   /// Those whose offers no joiner is about to take wait for the GIL by themselves.
   void be_idle_no_more() noexcept {

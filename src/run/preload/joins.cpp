@@ -1,5 +1,5 @@
-// joins.cpp: what a thread does that joins another one with the GIL held: it clears what ending threads
-// offer, so that they need not wait for the GIL.
+// joins.cpp: what a thread does that joins another one with the GIL held: it clears what ending
+// threads offer, so that they need not wait for the GIL.
 #include "weak_python.hpp"
 
 #include "joiners.hpp"
@@ -56,8 +56,8 @@ class attached_join {
   attached_join(const attached_join&) = delete;
   attached_join& operator=(const attached_join&) = delete;
 
-  /// Without `until` there is no limit. A cancellation point. Not noexcept, and without a destructor:
-  /// the thread may be unwound, by cancellation, and where it takes the GIL again.
+  /// Without `until` there is no limit. A cancellation point. Not noexcept, and without a
+  /// destructor: the thread may be unwound, by cancellation, and where it takes the GIL again.
   [[nodiscard]] int run(clockid_t clock, const timespec* until) {
     // The first look has the C library say what is wrong with the thread, if something is.
     for (std::int64_t slice = 0;;) {
@@ -122,8 +122,7 @@ class attached_join {
   }
 
   [[nodiscard]] int wait_for_change(unsigned long seen, clockid_t clock, const timespec* until) {
-    const int result =
-        moored_bell_wait(&the_joiners.bell, seen, clock, until, on_cancel, this);
+    const int result = moored_bell_wait(&the_joiners.bell, seen, clock, until, on_cancel, this);
     return result == ETIMEDOUT ? ETIMEDOUT : still_running;
   }
 
@@ -139,9 +138,9 @@ class attached_join {
       end.tv_nsec -= second;
       ++end.tv_sec;
     }
-    const bool last = until != nullptr && (until->tv_sec != end.tv_sec
-                                               ? until->tv_sec < end.tv_sec
-                                               : until->tv_nsec <= end.tv_nsec);
+    const bool last =
+        until != nullptr &&
+        (until->tv_sec != end.tv_sec ? until->tv_sec < end.tv_sec : until->tv_nsec <= end.tv_nsec);
     slice = slice == 0 ? first_slice : std::min(2 * slice, longest_slice);
     const int result = moored_clockjoin(next_clockjoin.find(), thread_, result_, by,
                                         last ? until : &end, on_cancel, this);
@@ -160,7 +159,8 @@ void clear_for(detail::adoption& its) noexcept {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
   excuse_from_switch(its);
   // A thread that has gone on without its state may have ended, and its number be another's.
-  const pthread_t before = std::exchange(assumed_identity, its.left ? assumed_identity : its.thread);
+  const pthread_t before =
+      std::exchange(assumed_identity, its.left ? assumed_identity : its.thread);
   the_ended.clear(its);
   assumed_identity = before;
   if (the_ended.set_over(its)) detail::the_reaper.run();

@@ -1,9 +1,9 @@
 // process_end.cpp: see process_end.hpp.
 //
 // Without moored what a call keeps in threading.local is finalised when the call returns. Kept, it
-// is finalised when its thread ends, or Python does. A process that ends by os._exit (as every child
-// of multiprocessing does that was forked), by the C library's exit(), or by os.exec* sees neither:
-// files would stay incomplete. So it is done here, before.
+// is finalised when its thread ends, or Python does. A process that ends by os._exit (as every
+// child of multiprocessing does that was forked), by the C library's exit(), or by os.exec* sees
+// neither: files would stay incomplete. So it is done here, before.
 #include "weak_python.hpp"
 
 #include "process_end.hpp"
@@ -38,12 +38,11 @@ constinit next_function<void(int)> next_quick_exit("_exit");
 /// How long exit() waits, on a thread that is not attached, for the GIL and for the finalisers.
 constexpr std::chrono::seconds longest_wait{1};
 
-/// Python is there, and threads keep states in it.
+/// Python is there, and threads keep states in it. The gate may be shut already: from 3.14 on a
+/// forked child of multiprocessing calls what atexit has, and then os._exit.
 [[nodiscard]] bool are_states_kept() noexcept {
-  return cpython::has_gil && this_process().decided() == keeping::on &&
-         this_process().is_here() &&
-         detail::the_gate.kept.load(std::memory_order_relaxed) != 0 &&
-         detail::is_open(detail::the_gate.now());
+  return cpython::has_gil && this_process().decided() == keeping::on && this_process().is_here() &&
+         detail::the_gate.kept.load(std::memory_order_relaxed) != 0 && cpython::is_running();
 }
 
 /// A list of what idle threads keep; empty without memory for it. Attached to the main interpreter.
@@ -146,7 +145,9 @@ MOORED_EXPORT void _exit(int code) {
   __builtin_unreachable();
 }
 
-MOORED_EXPORT void _Exit(int code) noexcept { _exit(code); }
+MOORED_EXPORT void _Exit(int code) noexcept {
+  _exit(code);
+}
 
 }  // extern "C"
 

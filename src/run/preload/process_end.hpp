@@ -1,5 +1,5 @@
-// process_end.hpp: what idle threads keep when the process ends, or becomes another program, without
-// the end of Python.
+// process_end.hpp: what idle threads keep when the process ends, or becomes another program,
+// without the end of Python.
 #pragma once
 
 namespace moored::run {

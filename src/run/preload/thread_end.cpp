@@ -79,7 +79,7 @@ void after_fork() noexcept {
 [[nodiscard]] bool looks_after_threads() noexcept {
   if (this_process().decided() != keeping::on) return false;
   static const bool ready = [] {
-    the_ended.on_change.store([] () noexcept { the_joiners.wake(); }, std::memory_order_release);
+    the_ended.on_change.store([]() noexcept { the_joiners.wake(); }, std::memory_order_release);
     return pthread_atfork(nullptr, nullptr, after_fork) == 0;
   }();
   return ready;

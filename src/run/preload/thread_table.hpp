@@ -1,4 +1,5 @@
-// thread_table.hpp: the threads that were started through this library and have not come to their end.
+// thread_table.hpp: the threads that were started through this library and have not come to their
+// end.
 #pragma once
 
 #include <moored/detail/lock.hpp>

@@ -46,6 +46,7 @@
 #pragma weak PyGILState_Ensure
 #pragma weak PyGILState_GetThisThreadState
 #pragma weak PyGILState_Release
+#pragma weak PyImport_GetModuleDict
 #pragma weak PyImport_ImportModule
 #pragma weak PyInterpreterGuard_Close
 #pragma weak PyInterpreterGuard_FromView
@@ -63,6 +64,7 @@
 #pragma weak PyObject_GetArenaAllocator
 #pragma weak PyObject_GetAttrString
 #pragma weak PyObject_GetIter
+#pragma weak PyObject_IsTrue
 #pragma weak PyObject_SetArenaAllocator
 #pragma weak PySet_Type
 #pragma weak PySys_WriteStderr

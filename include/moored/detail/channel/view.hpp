@@ -28,7 +28,9 @@ class view {
   [[nodiscard]] constexpr T& back() const noexcept { return first_[size_ - 1]; }
 
 #if __cplusplus >= 202002L
-  constexpr operator std::span<T>() const noexcept { return {first_, size_}; }
+  constexpr operator std::span<T>() const noexcept {
+    return {first_, size_};
+  }
 #endif
 
  private:

@@ -1,5 +1,5 @@
-// moored/detail/cpython/attached.hpp: whether the calling thread is attached, where CPython does not
-// say.
+// moored/detail/cpython/attached.hpp: whether the calling thread is attached, where CPython does
+// not say.
 //
 // Up to 3.11 the current thread state is that of the thread which holds the GIL, whichever that is.
 // Callers ask thread_record.hpp's three questions, which come here.

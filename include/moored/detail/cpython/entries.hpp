@@ -44,8 +44,8 @@ namespace cpython {
   return known == answer::yes;
 }
 
-/// True when an exception is noted as being handled (sys.exc_info()). Attached by the state, outside
-/// of every frame: then native code has left it there, by PyErr_SetExcInfo.
+/// True when an exception is noted as being handled (sys.exc_info()). Attached by the state,
+/// outside of every frame: then native code has left it there, by PyErr_SetExcInfo.
 [[nodiscard]] inline bool handles_exception(const PyThreadState* state) noexcept {
   const PyObject* const handled = state->exc_info->exc_value;
   return handled != nullptr && handled != Py_None;

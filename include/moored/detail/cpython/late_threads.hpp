@@ -1,4 +1,5 @@
-// moored/detail/cpython/late_threads.hpp: waiting for the GIL when the interpreter may be going away.
+// moored/detail/cpython/late_threads.hpp: waiting for the GIL when the interpreter may be going
+// away.
 //
 // See versions.hpp for what CPython does to a thread that comes too late.
 #pragma once

@@ -119,7 +119,9 @@ class state_contents {
     return holds;
   }
 #else
-  [[nodiscard]] static bool shows_sentinel(const PyThreadState*) noexcept { return true; }
+  [[nodiscard]] static bool shows_sentinel(const PyThreadState*) noexcept {
+    return true;
+  }
 #endif
 
   static inline std::atomic<found> found_{found::unknown};

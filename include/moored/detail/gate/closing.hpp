@@ -21,6 +21,20 @@ inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
+/// True when Python is calling the exit handlers, or that cannot be told: threading, which knows,
+/// has not been imported. Attached; leaves no exception.
+[[nodiscard]] inline bool may_be_calling_exit_handlers() {
+  PyObject* const threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
+  if (threading == nullptr) return true;
+  PyObject* const main = PyObject_CallMethod(threading, "main_thread", nullptr);
+  PyObject* const lives = main ? PyObject_CallMethod(main, "is_alive", nullptr) : nullptr;
+  const bool ended = lives == nullptr || PyObject_IsTrue(lives) != 1;
+  PyErr_Clear();
+  Py_XDECREF(lives);
+  Py_XDECREF(main);
+  return ended;
+}
+
 /// Has Python call close() at its end: by the atexit module, not Py_AtExit and not
 /// PyUnstable_AtExit, which call when Python code no longer runs. False with an exception.
 inline bool gate::register_callback() {
@@ -30,6 +44,7 @@ inline bool gate::register_callback() {
   PyObject* const module = callback ? PyImport_ImportModule("atexit") : nullptr;
   PyObject* const done = module ? PyObject_CallMethod(module, "register", "O", callback) : nullptr;
   const bool registered = done != nullptr;
+  if (registered) ends_unseen_.store(may_be_calling_exit_handlers(), std::memory_order_relaxed);
   Py_XDECREF(done);
   Py_XDECREF(module);
   Py_XDECREF(callback);
@@ -55,9 +70,9 @@ inline bool gate::mark_interpreter() {
   if (has_marked_interpreter()) return true;
   PyObject* const dict = PyInterpreterState_GetDict(PyInterpreterState_Main());
   PyObject* const mark =
-      dict == nullptr ? PyErr_NoMemory() : PyCapsule_New(this, "moored.gate", [](PyObject*) {
-        the_gate.interpreter_has_ended();
-      });
+      dict == nullptr
+          ? PyErr_NoMemory()
+          : PyCapsule_New(this, "moored.gate", [](PyObject*) { the_gate.interpreter_has_ended(); });
   const bool marked =
       mark != nullptr && PyDict_SetItemString(dict, interpreter_mark().name, mark) == 0;
   Py_XDECREF(mark);
@@ -91,14 +106,13 @@ inline bool gate::open() {
     if (is_open(last)) return true;
     if (is_closing(last) && has_marked_interpreter()) return true;
     if (!hooked_) {
-      const auto before = []() MOORED_UNCHECKED { the_keepers.before_fork(); };
-      const auto in_parent = []() MOORED_UNCHECKED { the_keepers.after_fork_in_parent(); };
-      const auto in_child = []() MOORED_UNCHECKED {
-        the_keepers.after_fork(this_thread.listed);
-        the_gate.after_fork(this_thread.counted_in);
-        this_thread.forget_all_after_fork();
-      };
-      hooked_ = pthread_atfork(before, in_parent, in_child) == 0;
+      hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
+                               [] { the_keepers.after_fork_in_parent(); },
+                               [] {
+                                 the_keepers.after_fork(this_thread.listed);
+                                 the_gate.after_fork(this_thread.counted_in);
+                                 this_thread.forget_all_after_fork();
+                               }) == 0;
       done = hooked_;
     }
     const epoch next = opened(is_closing(last) ? next_life(last) : last);
@@ -127,6 +141,7 @@ inline void gate::close() noexcept {
   PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
   const std::uint64_t still = wait_for_none([&] { return here.inside() - mine; }, until);
   if (still != 0) give_up(current, still);
+  if (auto* const end = end_own_threads.load(std::memory_order_acquire)) end(until);
   PyEval_RestoreThread(me);
   if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish();
   forgotten.fetch_add(shared.exchange(0));

@@ -1,4 +1,5 @@
-// moored/detail/gate/gate.hpp: the closing gate, which every attach passes and which shutdown closes.
+// moored/detail/gate/gate.hpp: the closing gate, which every attach passes and which shutdown
+// closes.
 //
 // Before CPython 3.15 nothing tells a native thread in time that the interpreter is going away: a
 // check of Py_IsFinalizing is out of date when it returns, and PyGILState_Ensure then ends the
@@ -76,6 +77,16 @@ class gate {
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
 
+  /// True when the gate may still be open while the interpreter is finalising: it was opened when
+  /// Python had begun to call the exit handlers, which calls none that comes then.
+  [[nodiscard]] bool ends_unseen() const noexcept {
+    return ends_unseen_.load(std::memory_order_relaxed);
+  }
+
+  [[nodiscard]] bool has_ended_unseen() const noexcept {
+    return ends_unseen() && !cpython::is_running();
+  }
+
   /// How often a thread has entered: a clock that runs anyway.
   [[nodiscard]] std::uint64_t clock() const noexcept {
     return attendance_.load(std::memory_order_relaxed)->entered.load(std::memory_order_relaxed);
@@ -107,22 +118,27 @@ class gate {
   /// shutdown has given up on that thread: CPython reads what is gone when a state is made too
   /// late. Shutdown in turn gives up when no state is being made. Not attached: with tracemalloc
   /// on, making one waits for the GIL.
+  ///
+  /// An end that is not told is asked for: from 3.14 on CPython stops the states that are there
+  /// when it begins, and lets one that is made later run Python code in what is left of the
+  /// interpreter.
   [[nodiscard]] PyThreadState* make_state(epoch current) noexcept {
     expect_no_lock();
     making_.fetch_add(1, std::memory_order_seq_cst);
-    PyThreadState* const state =
-        gave_up_on(current) ? nullptr : cpython::make_state(PyInterpreterState_Main());
+    PyThreadState* const state = gave_up_on(current) || has_ended_unseen()
+                                     ? nullptr
+                                     : cpython::make_state(PyInterpreterState_Main());
     making_.fetch_sub(1, std::memory_order_release);
     return state;
   }
   /// cpython::try_ensure(), likewise.
   [[nodiscard]] std::optional<PyGILState_STATE> try_ensure(epoch current) noexcept {
-    if (gave_up_on(current)) return std::nullopt;
+    if (gave_up_on(current) || has_ended_unseen()) return std::nullopt;
     return cpython::try_ensure([this, current] { return make_state(current); });
   }
   /// Why neither could be done.
   [[nodiscard]] refusal why_no_state(epoch current) const noexcept {
-    return gave_up_on(current) ? refusal::closing : refusal::no_memory;
+    return gave_up_on(current) || has_ended_unseen() ? refusal::closing : refusal::no_memory;
   }
 
   void set_bound(std::chrono::milliseconds bound) noexcept {
@@ -138,6 +154,9 @@ class gate {
   /// Called by close(), attached, while Python still works and threads may still enter, with the
   /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.
   std::atomic<void (*)(deadline*) noexcept> before_closing{nullptr};
+  /// Called by close(), not attached, when those inside have left, with the same deadline: moored's
+  /// own threads are to end.
+  std::atomic<void (*)(const deadline&) noexcept> end_own_threads{nullptr};
   /// Called by close() when no more threads enter, attached, while Python still works.
   std::atomic<void (*)() noexcept> after_closing{nullptr};
 
@@ -164,13 +183,14 @@ class gate {
   void give_up(epoch which, std::uint64_t still) noexcept;
 
   alignas(64) std::atomic<epoch> epoch_{0};
+  std::atomic<bool> ends_unseen_{false};
   std::atomic<attendance*> attendance_{&first_};
-  std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
+  std::atomic<epoch> given_up_{0};        // the latest epoch that shutdown has stopped waiting for
   std::atomic<std::uint64_t> making_{0};  // threads that are making a state
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
   attendance first_;
-  mutex opening_;        // for what open() does last
+  mutex opening_;                                    // for what open() does last
   bool hooked_ MOORED_GUARDED_BY(opening_) = false;  // pthread_atfork
 };
 

@@ -1,5 +1,5 @@
-// moored/detail/gate/kept_list.hpp: which threads keep a state, and how long each of them has been
-// idle.
+// moored/detail/gate/kept_list.hpp: which threads keep a state, and how long each of them has
+// been idle.
 //
 // When more states are kept than the limit allows, the longest idle one is marked. Its own thread
 // alone releases it, when it comes back: a state cannot be freed under a thread that may be on its
@@ -121,11 +121,11 @@ class keepers {
   }
 
   /// The mutex is held across a fork, so that no other thread is at the list meanwhile.
-  void before_fork() noexcept MOORED_ACQUIRE(mutex_) { mutex_.lock(); }
-  void after_fork_in_parent() noexcept MOORED_RELEASE(mutex_) { mutex_.unlock(); }
+  void before_fork() noexcept MOORED_UNCHECKED { mutex_.lock(); }
+  void after_fork_in_parent() noexcept MOORED_UNCHECKED { mutex_.unlock(); }
   /// In the child no thread keeps anything. CPython clears there what the others kept; it was
   /// theirs, and is not finalised in this process. The entries are lost with it.
-  void after_fork(const keeper* mine) noexcept MOORED_RELEASE(mutex_) {
+  void after_fork(const keeper* mine) noexcept MOORED_UNCHECKED {
     for (const keeper* one = ends_.next; one != &ends_; one = one->next) {
       if (one != mine && one->adopted != nullptr)
         cpython::state_contents::outlive_the_fork(one->adopted);

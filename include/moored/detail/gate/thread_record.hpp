@@ -23,7 +23,7 @@ enum class keeping : std::uint8_t {
   made,     ///< A state that moored made: it lives as long as the thread.
   adopted,  ///< A state that another binding made.
   ended,    ///< No state, and none from now on: the thread is ending.
-  stale,    ///< No state, and none from now on: CPython shows the thread a state of an earlier life.
+  stale,  ///< No state, and none from now on: CPython shows the thread a state of an earlier life.
 };
 
 /// Where moored has led a thread.
@@ -42,11 +42,11 @@ enum class departure : std::uint8_t { none, asked, over_limit };
 /// can still be read while other thread_locals are destroyed.
 class thread_record {
  public:
-  PyThreadState* kept = nullptr;    ///< The state that this thread keeps.
-  epoch kept_in = 0;                ///< The epoch in which it was kept.
-  epoch fast = 0;                   ///< The same while try_attach() may take its short way.
-  PyThreadState* shared = nullptr;  ///< The shared or borrowed state that this thread is using.
-  keeper* listed = &unlisted;       ///< What other threads see of its keeping.
+  PyThreadState* kept = nullptr;     ///< The state that this thread keeps.
+  epoch kept_in = 0;                 ///< The epoch in which it was kept.
+  epoch fast = 0;                    ///< The same while try_attach() may take its short way.
+  PyThreadState* shared = nullptr;   ///< The shared or borrowed state that this thread is using.
+  keeper* listed = &unlisted;        ///< What other threads see of its keeping.
   attendance* counted_in = nullptr;  ///< Where it is counted in at the gate; null: it is not.
 
   [[nodiscard]] keeping keeps() const noexcept { return keeping_; }
@@ -157,8 +157,8 @@ class thread_record {
     if (keeping_ == keeping::made) fast = kept_in;
     check();
   }
-  /// In the child of a fork, on the thread that forked: what it kept is CPython's. Where it is stays
-  /// as it was.
+  /// In the child of a fork, on the thread that forked: what it kept is CPython's. Where it is
+  /// stays as it was.
   void forget_all_after_fork() noexcept {
     if (kept != nullptr) {
       keeping_ = keeping::nothing;
@@ -204,7 +204,9 @@ static_assert(sizeof(thread_record) <= 56);
                                  : me.keeps_now()     ? me.kept
                                                       : nullptr);
 }
-[[nodiscard]] inline bool is_attached() noexcept { return is_attached(this_thread); }
+[[nodiscard]] inline bool is_attached() noexcept {
+  return is_attached(this_thread);
+}
 
 /// By which state is it attached? Null when it is not.
 [[nodiscard]] inline PyThreadState* attached_state(const thread_record& me) noexcept {

@@ -43,9 +43,9 @@ inline void forget_state(thread_record& me, bool shows) noexcept {
   if (its != nullptr) its->drop();
 }
 
-/// The thread's keeping ends, and the state goes the way of thread_end.hpp: what it had adopted. The
-/// thread is counted in for the state. Null when there is nothing, or nothing can be undone: the
-/// thread ended from within Python, or the gate is closing.
+/// The thread's keeping ends, and the state goes the way of thread_end.hpp: what it had adopted.
+/// The thread is counted in for the state. Null when there is nothing, or nothing can be undone:
+/// the thread ended from within Python, or the gate is closing.
 [[nodiscard]] inline adoption* begin_ending(thread_record& me) noexcept {
   adoption* const its = this_adoption;
   if (its == nullptr || is_attached(me)) return nullptr;
@@ -91,7 +91,11 @@ inline std::optional<pthread_key_t> adoption_slot() noexcept {
       the_reaper.after_fork();
       if (adoption* const its = take_adoption()) its->drop();
     });
-    if (failed == 0) return made;
+    if (failed == 0) {
+      the_gate.end_own_threads.store(
+          [](const deadline& until) noexcept { the_reaper.wait_for_end(until); });
+      return made;
+    }
     pthread_key_delete(made);
     return std::nullopt;
   }();
@@ -124,7 +128,7 @@ inline PyObject* end_reaper_before_fork(PyObject*, PyObject*) {
   the_reaper.clear_left();
   if (the_reaper.is_there()) {
     PyThreadState* const me = PyEval_SaveThread();
-    the_reaper.wait_for_end(longest);
+    the_reaper.wait_for_end(deadline(longest));
     PyEval_RestoreThread(me);
   }
   Py_RETURN_NONE;

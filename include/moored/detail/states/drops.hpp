@@ -1,4 +1,5 @@
-// moored/detail/states/drops.hpp: Python objects that were let go by threads which are not attached.
+// moored/detail/states/drops.hpp: Python objects that were let go by threads which are not
+// attached.
 //
 // To drop the last reference to an object takes the GIL, and its finaliser runs Python. A thread
 // that is not attached must wait for neither: it may be joined with the GIL held. So it puts the
@@ -44,8 +45,7 @@ class drops {
     expect_no_lock();
     drop* one = first_.exchange(nullptr, std::memory_order_acquire);
     if (one == nullptr) return;
-    PyObject* const pending =
-        PyErr_Occurred() == nullptr ? nullptr : cpython::take_exception();
+    PyObject* const pending = PyErr_Occurred() == nullptr ? nullptr : cpython::take_exception();
     one = in_order(one);
     while (one != nullptr) {
       drop* const done = one;
@@ -118,7 +118,8 @@ class main_drops {
                       },
                       this) == 0)
       return;
-    asked_.store(false, std::memory_order_release);  // CPython's places are full: the next drop asks
+    asked_.store(false,
+                 std::memory_order_release);  // CPython's places are full: the next drop asks
   }
   /// Attached to main.
   void empty() noexcept {

@@ -1,4 +1,5 @@
-// moored/detail/states/kept.hpp: one thread's kept state: birth, reuse, and its end with the thread.
+// moored/detail/states/kept.hpp: one thread's kept state: birth, reuse, and its end with the
+// thread.
 //
 // A state is kept by one PyGILState_Ensure that is not released. Every other binding on the thread
 // then finds the same state, and no other Release can bring its count to zero. Two extensions that

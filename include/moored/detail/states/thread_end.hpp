@@ -36,8 +36,8 @@ enum class ending : std::uint8_t {
   over,     ///< Cleared, or left to Python. It can be deleted.
 };
 
-/// One adopted state. Shared by the thread that keeps it (then by those that end it) and by a capsule
-/// in the state's dict; the last of the two deletes it.
+/// One adopted state. Shared by the thread that keeps it (then by those who end it) and by a
+/// capsule in the state's dict; the last of the two deletes it.
 ///
 /// The capsule marks the state as adopted, so that only one of several copies of moored in a
 /// process adopts it. And it is told when other code clears the state: Python at the end of its
@@ -159,8 +159,7 @@ class ended_states {
     the_keepers.remove(std::exchange(its.listed, &unlisted));
     if (!its.cleared && (its.counted_in != nullptr || its.born_in == the_gate.now())) {
       its.released = true;
-      PyObject* const exception =
-          PyErr_Occurred() != nullptr ? cpython::take_exception() : nullptr;
+      PyObject* const exception = PyErr_Occurred() != nullptr ? cpython::take_exception() : nullptr;
       PyThreadState_Clear(its.state);
       if (exception != nullptr) cpython::set_exception(exception);
     }
@@ -256,7 +255,7 @@ class ended_states {
   mutex mutex_;
   adoption* first_ MOORED_GUARDED_BY(mutex_) = nullptr;  // offered; those that wait longest first
   adoption* last_ MOORED_GUARDED_BY(mutex_) = nullptr;
-  adoption* over_ MOORED_GUARDED_BY(mutex_) = nullptr;   // left, and to be deleted
+  adoption* over_ MOORED_GUARDED_BY(mutex_) = nullptr;  // left, and to be deleted
   std::atomic<int> clearing_{0};
   static inline thread_local int cleared_here_ = 0;  // clears that this thread is within
 };
@@ -345,14 +344,16 @@ class reaper {
     return false;
   }
 
-  /// Waits until no thread of the reaper's is there, at most for the limit. Not attached.
-  void wait_for_end(std::chrono::nanoseconds limit) noexcept {
-    deadline until(limit);
+  /// Waits until no thread of the reaper's is there, at most so long. Not attached.
+  void wait_for_end(deadline until) noexcept {
     {
       const locked lock(the_ended.mutex_);
       while (phase_ == running && !until.over()) {
-        const auto rest = *until.rest();
-        if (!the_ended.changed().wait_for(the_ended.mutex_, rest)) until.slept(rest);
+        const auto rest = until.rest();
+        if (!rest)
+          the_ended.changed().wait(the_ended.mutex_);
+        else if (!the_ended.changed().wait_for(the_ended.mutex_, *rest))
+          until.slept(*rest);
       }
     }
     join_finished();

@@ -161,24 +161,21 @@ inline thread_local visits this_threads_visits;
   }
   if (me.keeps_now()) state = me.kept;
   cpython::gilstate_slot::show(state);
-  bool made = true;
-  if (state != nullptr) {
-    cpython::restore(state);
-    cpython::gilstate_slot::show(state);
-  } else {
-    made = me.keeps() == keeping::nothing && the_gate.try_ensure(now).has_value();
-    if (made) {
-      state = cpython::this_thread_state();
-      this_threads_made_state_end.arm();
-      start_keeping(me, keeping::made, state, now);
-      the_gate.made.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
-  if (!made) {
+  const bool makes = state == nullptr && me.keeps() == keeping::nothing;
+  // Not by PyGILState_Ensure: from 3.15 on its slot shows what was attached last.
+  if (makes) state = the_gate.make_state(now);
+  if (state == nullptr) {
     cpython::gilstate_slot::show(shown);
     cpython::restore(outer);
     if (counts_in) leave_gate_unused(me);
-    return me.keeps() == keeping::nothing ? the_gate.why_no_state(now) : refusal::unsupported;
+    return makes ? the_gate.why_no_state(now) : refusal::unsupported;
+  }
+  cpython::restore(state);
+  cpython::gilstate_slot::show(state);
+  if (makes) {
+    this_threads_made_state_end.arm();
+    start_keeping(me, keeping::made, state, now);
+    the_gate.made.fetch_add(1, std::memory_order_relaxed);
   }
   me.begin_visit();
   mine.stack.push_back({nullptr, state, outer, shown, counts_in});

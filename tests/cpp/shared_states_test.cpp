@@ -1,4 +1,4 @@
-// guest_test.cpp: the side state and the borrowed state: what works, what is another's, and what is
+// shared_states_test.cpp: the side state and the borrowed state: what works, what is another's, and what is
 // made safe.
 #include "child.hpp"
 
@@ -7,19 +7,19 @@ using moored::strategy;
 
 namespace {
 
-class guests : public testing::Test {
+class shared_states : public testing::Test {
  public:
   void SetUp() override {
     if (!has_gil) GTEST_SKIP() << needs_a_gil;
   }
 };
-using guest = guests;
-using side = guests;
-using borrowed = guests;
-using lending = guests;
+using shared = shared_states;
+using side = shared_states;
+using borrowed = shared_states;
+using lending = shared_states;
 
-/// Attached as a guest, on the calling thread, while main lends its state.
-void as_guest(strategy how, const std::function<void()>& body) {
+/// Attached by a state that is not its own, on the calling thread, while main lends its state.
+void by_shared_state(strategy how, const std::function<void()>& body) {
   const moored::attachment attached = moored::attach(how);
   body();
 }
@@ -36,7 +36,7 @@ void for_both(const std::function<void(strategy)>& body) {
 
 }  // namespace
 
-TEST(without_a_gil, no_thread_becomes_a_guest) {
+TEST(without_a_gil, no_state_is_shared) {
   if (has_gil) GTEST_SKIP() << "this Python has a GIL";
   in_child([] {
     const python interpreter;
@@ -48,48 +48,48 @@ TEST(without_a_gil, no_thread_becomes_a_guest) {
   });
 }
 
-TEST_F(guest, may_nest_moored_and_other_bindings) {
+TEST_F(shared, may_nest_moored_and_other_bindings) {
   for_both([](strategy how) {
     run("calls = 0");
     const moored::lending lend;
     for (int thread = 0; thread < 3; ++thread) {  // the first user and later ones
       std::thread([how] {
-        as_guest(how, [] {
-          PyThreadState* const guest = PyThreadState_Get();
+        by_shared_state(how, [] {
+          PyThreadState* const state = PyThreadState_Get();
           as_another_binding([&] {
-            EXPECT_EQ(PyThreadState_Get(), guest);
+            EXPECT_EQ(PyThreadState_Get(), state);
             const moored::attachment nested = moored::attach();
-            EXPECT_EQ(PyThreadState_Get(), guest);
+            EXPECT_EQ(PyThreadState_Get(), state);
             run("calls += 1");
           });
           EXPECT_EQ(PyGILState_Check(), 1);
           const moored::detachment detached;
-          as_another_binding([&] { EXPECT_EQ(PyThreadState_Get(), guest); });
+          as_another_binding([&] { EXPECT_EQ(PyThreadState_Get(), state); });
           const moored::attachment again = moored::attach();
-          EXPECT_EQ(PyThreadState_Get(), guest);
+          EXPECT_EQ(PyThreadState_Get(), state);
         });
       }).join();
     }
   });
 }
 
-TEST_F(guest, leaves_no_trace_on_its_thread) {
+TEST_F(shared, leaves_no_trace_on_its_thread) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
-      PyThreadState* guest = nullptr;
-      as_guest(how, [&] { guest = PyThreadState_Get(); });
+      PyThreadState* state = nullptr;
+      by_shared_state(how, [&] { state = PyThreadState_Get(); });
       EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
-      as_another_binding([&] { EXPECT_NE(PyThreadState_Get(), guest); });
+      as_another_binding([&] { EXPECT_NE(PyThreadState_Get(), state); });
     }).join();
   });
 }
 
-TEST_F(guest, may_not_keep_what_is_not_its_own) {
+TEST_F(shared, may_not_keep_what_is_not_its_own) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
-      as_guest(how, [] {
+      by_shared_state(how, [] {
         EXPECT_FALSE(moored::keep_thread());
         moored::release_thread();
       });
@@ -98,7 +98,7 @@ TEST_F(guest, may_not_keep_what_is_not_its_own) {
   });
 }
 
-TEST_F(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
+TEST_F(shared, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
   for_both([](strategy how) {
     // repr of a deep list recurses in C, where only the guard of the C stack helps.
     run("deep = []\n"
@@ -109,14 +109,14 @@ TEST_F(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
         "    return 0\n");
     {
       const moored::lending lend;
-      std::binary_semaphore first_is_done{0}, second_is_done{0};
+      semaphore first_is_done, second_is_done;
       std::thread first([&] {
-        as_guest(how, [] { EXPECT_EQ(value_of("overflow()"), 1); });
+        by_shared_state(how, [] { EXPECT_EQ(value_of("overflow()"), 1); });
         first_is_done.release();
         second_is_done.acquire();  // stay alive, so that the second thread has another stack
       });
       first_is_done.acquire();
-      std::thread([how] { as_guest(how, [] { EXPECT_EQ(value_of("overflow()"), 1); }); }).join();
+      std::thread([how] { by_shared_state(how, [] { EXPECT_EQ(value_of("overflow()"), 1); }); }).join();
       second_is_done.release();
       first.join();
     }
@@ -124,7 +124,7 @@ TEST_F(guest, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
   });
 }
 
-TEST_F(guest, threads_take_turns) {
+TEST_F(shared, threads_take_turns) {
   for_both([](strategy how) {
     run("inside = most = calls = 0\n"
         "def call():\n"
@@ -139,7 +139,7 @@ TEST_F(guest, threads_take_turns) {
       std::vector<std::thread> crowd;
       for (int i = 0; i < 4; ++i) {
         crowd.emplace_back([how] {
-          for (int round = 0; round < 100; ++round) as_guest(how, [] { run("call()"); });
+          for (int round = 0; round < 100; ++round) by_shared_state(how, [] { run("call()"); });
         });
       }
       for (std::thread& one : crowd) one.join();
@@ -149,13 +149,13 @@ TEST_F(guest, threads_take_turns) {
   });
 }
 
-TEST_F(guest, on_a_thread_with_a_state_of_its_own_uses_that) {
+TEST_F(shared, on_a_thread_with_a_state_of_its_own_uses_that) {
   for_both([](strategy how) {
     const moored::lending lend;
     std::thread([how] {
       PyThreadState* kept = nullptr;
-      as_guest(strategy::kept, [&] { kept = PyThreadState_Get(); });
-      as_guest(how, [&] { EXPECT_EQ(PyThreadState_Get(), kept); });
+      by_shared_state(strategy::kept, [&] { kept = PyThreadState_Get(); });
+      by_shared_state(how, [&] { EXPECT_EQ(PyThreadState_Get(), kept); });
     }).join();
   });
 }
@@ -166,7 +166,7 @@ TEST_F(side, state_is_one_for_all_its_users) {
     run(visits_source);
     for (long visit = 1; visit <= 3; ++visit) {
       on_foreign_thread([visit] {
-        as_guest(strategy::side, [visit] { EXPECT_EQ(value_of("visit()"), visit); });
+        by_shared_state(strategy::side, [visit] { EXPECT_EQ(value_of("visit()"), visit); });
       });
     }
     EXPECT_EQ(moored::count().states_made, 1U);
@@ -194,7 +194,7 @@ TEST_F(borrowed, shares_the_owners_thread_locals_and_the_owner_gets_its_state_ba
     {
       const moored::lending lend;
       std::thread([mine] {
-        as_guest(strategy::borrowed, [mine] {
+        by_shared_state(strategy::borrowed, [mine] {
           EXPECT_EQ(PyThreadState_Get(), mine);
           EXPECT_EQ(value_of("visit()"), 2);
         });
@@ -211,14 +211,14 @@ TEST_F(lending, refuses_its_own_threads_attach_and_waits_for_the_borrower) {
   in_child([] {
     const python interpreter;
     run("done = 0");
-    std::binary_semaphore is_inside{0};
+    semaphore is_inside;
     std::thread borrower;
     {
       const moored::lending lend;
       EXPECT_FALSE(moored::try_attach());
       EXPECT_FALSE(moored::keep_thread());
       borrower = std::thread([&] {
-        as_guest(strategy::borrowed, [&] {
+        by_shared_state(strategy::borrowed, [&] {
           is_inside.release();
           run("for _ in range(100_000): pass\ndone = 1");
         });
