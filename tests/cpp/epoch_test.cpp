@@ -184,6 +184,33 @@ TEST(epoch, a_thread_that_comes_too_late_for_an_end_that_is_not_told_is_stopped)
   });
 }
 
+/// With tracemalloc on PyThreadState_New waits for the GIL.
+TEST(epoch, a_thread_that_makes_its_state_too_late_is_stopped_with_tracemalloc_on) {
+  in_child([] {
+    Py_InitializeEx(0);
+    static PyMethodDef method = {
+        "open",
+        [](PyObject*, PyObject*) -> PyObject* {
+          EXPECT_TRUE(moored::open());
+          for (int number = 0; number < 8; ++number) {
+            std::thread([] {
+              while (moored::try_attach(moored::strategy::temporary)) {
+              }
+            }).detach();
+          }
+          {
+            const moored::detachment detached;
+            while (moored::count().states_freed < 100) std::this_thread::yield();
+          }
+          Py_RETURN_NONE;
+        },
+        METH_NOARGS, nullptr};
+    give("open_gate", PyCFunction_New(&method, nullptr));
+    run("import atexit, threading, tracemalloc; tracemalloc.start(); atexit.register(open_gate)");
+    EXPECT_EQ(Py_FinalizeEx(), 0);
+  });
+}
+
 TEST(epoch, a_next_life_opens_when_all_places_of_py_at_exit_are_taken) {
   in_child([] {
     begin_life();

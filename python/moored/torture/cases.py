@@ -163,7 +163,7 @@ def draw(
     # With tracemalloc on CPython itself waits in Py_NewInterpreter for the GIL that it holds, up to
     # 3.11, and crashes at the end of an interpreter with a GIL of its own from 3.12 on.
     may_trace = subinterpreter == "none" or (subinterpreter == "shared GIL" and minor >= 12)
-    traces = dice.random() < 0.2 and may_trace
+    traces = dice.random() < 0.2 and may_trace and lives == 1  # it bears no second life
     if (
         ending == "first call in atexit"
     ):  # from 3.12 on Python starts no thread and no process there

@@ -45,16 +45,18 @@ namespace cpython {
 }
 
 /// PyThreadState_New: a state of `interpreter`, or null without memory. Any thread, attached or
-/// not.
+/// not. With tracemalloc on it waits for the GIL, and a late thread is stopped there.
 [[nodiscard]] inline PyThreadState* make_state(PyInterpreterState* interpreter) noexcept {
+  return detail::stop_if_too_late([interpreter]() -> PyThreadState* {
 #if MOORED_CRASHES_WITHOUT_MEMORY_FOR_A_STATE
-  // 3.11 goes on with the null that it gets, and crashes. So it is asked only after the same memory
-  // could be had.
-  void* const room = PyMem_RawCalloc(1, sizeof(PyThreadState));
-  if (room == nullptr) return nullptr;
-  PyMem_RawFree(room);
+    // 3.11 goes on with the null that it gets, and crashes. So it is asked only after the same
+    // memory could be had.
+    void* const room = PyMem_RawCalloc(1, sizeof(PyThreadState));
+    if (room == nullptr) return nullptr;
+    PyMem_RawFree(room);
 #endif
-  return PyThreadState_New(interpreter);
+    return PyThreadState_New(interpreter);
+  });
 }
 
 /// PyGILState_Ensure, or nothing when there is no memory for the state of a thread that has none,

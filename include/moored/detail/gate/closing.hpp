@@ -125,7 +125,7 @@ inline bool gate::open() {
 inline void gate::give_up(epoch which, std::uint64_t still) noexcept {
   given_up_.store(which | phase::mask, std::memory_order_seq_cst);
   // A thread that is making a state has looked before: it is waited for. It may want the GIL.
-  while (making_.load(std::memory_order_seq_cst) != 0)
+  while (attendance_.load()->making.load(std::memory_order_seq_cst) != 0)
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   overdue.fetch_add(still, std::memory_order_relaxed);
 }

@@ -38,8 +38,9 @@ namespace detail {
 struct alignas(64) attendance {
   std::atomic<std::uint64_t> entered{0};
   std::atomic<std::uint64_t> left{0};
-  epoch of = phase::open;          ///< The epoch in which they entered.
-  attendance* previous = nullptr;  ///< Of the life before; they are never freed.
+  std::atomic<std::uint64_t> making{0};  ///< Those that are making a state.
+  epoch of = phase::open;                ///< The epoch in which they entered.
+  attendance* previous = nullptr;        ///< Of the life before; they are never freed.
 
   void leave() noexcept { left.fetch_add(1, std::memory_order_release); }
   [[nodiscard]] std::uint64_t inside() const noexcept {
@@ -124,11 +125,12 @@ class gate {
   /// interpreter.
   [[nodiscard]] PyThreadState* make_state(epoch current) noexcept {
     expect_no_lock();
-    making_.fetch_add(1, std::memory_order_seq_cst);
+    attendance& here = *attendance_.load(std::memory_order_acquire);
+    here.making.fetch_add(1, std::memory_order_seq_cst);
     PyThreadState* const state = gave_up_on(current) || has_ended_unseen()
                                      ? nullptr
                                      : cpython::make_state(PyInterpreterState_Main());
-    making_.fetch_sub(1, std::memory_order_release);
+    here.making.fetch_sub(1, std::memory_order_release);
     return state;
   }
   /// cpython::try_ensure(), likewise.
@@ -168,8 +170,8 @@ class gate {
   /// having left. `counted_in` is where that thread is counted in, or null.
   void after_fork(const attendance* counted_in) noexcept {
     opening_.renew();
-    making_.store(0);
     attendance& here = *attendance_.load();
+    here.making.store(0);
     here.left.store(here.entered.load() - (counted_in == &here ? 1 : 0));
     forgotten.fetch_add(kept.exchange(0));
   }
@@ -185,8 +187,7 @@ class gate {
   alignas(64) std::atomic<epoch> epoch_{0};
   std::atomic<bool> ends_unseen_{false};
   std::atomic<attendance*> attendance_{&first_};
-  std::atomic<epoch> given_up_{0};        // the latest epoch that shutdown has stopped waiting for
-  std::atomic<std::uint64_t> making_{0};  // threads that are making a state
+  std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
   attendance first_;
