@@ -203,8 +203,8 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyGILState_Release)(PyGILState_STATE token) 
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
-// A state that these make dies with their Release, whatever other code counts on it. One that is there
-// before they only use.
+// A state that these make dies with their Release, whatever other code counts on it. One that is
+// there before they only use.
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_Ensure)(
     PyInterpreterGuard* guard) {
   return attach_by([guard] { return MOORED_REAL_NAME(PyThreadState_Ensure)(guard); });
