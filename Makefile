@@ -39,7 +39,7 @@ suites: setup ## Run the interpreters' own thread tests, stock and under moored 
 demo: build ## Run the ThreadWakeup experiment: a table and a chart in a few minutes
 	@$(VENV)/moored lab wakeup --out out
 
-lint: build ## Check style and types; changes nothing
+lint: build ## Check style, types and, by clang, the locks; changes nothing
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy

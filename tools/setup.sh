@@ -4,7 +4,7 @@
 set -eu
 
 required=""   # without these nothing builds
-useful=""     # without these a few tests are skipped or slower
+useful=""     # without these a few tests or checks are skipped or slower
 python=${PYTHON:-python3}
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -44,6 +44,7 @@ find_missing() {
   has_header benchmark/benchmark.h || required="$required libbenchmark-dev"
   has wrk || useful="$useful wrk"
   has ccache || useful="$useful ccache"
+  has clang++ || useful="$useful clang"   # make lint's analysis of locks
   # For programs that the tests run unmodified: GStreamer and Gio, PortAudio, Qt.
   python_can /usr/bin/python3 'import gi; gi.require_version("Gst", "1.0")' ||
     useful="$useful python3-gi gir1.2-gstreamer-1.0"

@@ -1,5 +1,5 @@
 // Stream(): a thread that plays a sound card: every 10 ms it has 480 samples for Python's meter. It
-// never waits for anybody: when Python is late, the oldest block makes room.
+// never waits for another thread: when Python is late, the oldest block makes room.
 #include <moored/moored.hpp>
 
 #include <nanobind/nanobind.h>

@@ -22,7 +22,7 @@ void read_lines() {
   // state; the thread keeps it, so from then on this costs less than the call itself.
   for (std::string line; std::getline(std::cin, line);) {
     const moored::attachment attached = moored::try_attach();
-    if (!attached) return;  // Python is shutting down: nobody is there to be told
+    if (!attached) return;  // Python is shutting down: there is nothing to be told
     PyObject* const result = PyObject_CallFunction(handler, "s", line.c_str());
     if (result == nullptr) PyErr_WriteUnraisable(handler);
     Py_XDECREF(result);

@@ -40,7 +40,7 @@ class ticker {
     }
   }
 
-  // False once Python is shutting down: there is nobody left to call.
+  // False once Python is shutting down: there is nothing left to call.
   bool tick(int count) {
     const moored::attachment attached = moored::try_attach();
     if (!attached) return false;

@@ -51,7 +51,7 @@ template <class Result>
 }
 
 /// Set by a future's callback; waited for without the GIL and outside the gate, so that shutdown
-/// does not wait for whoever waits here.
+/// does not wait for the thread that waits here.
 class answer final : public waits_for_python {
  public:
   enum class state : std::uint8_t { none, there, python_ended };

@@ -3,7 +3,7 @@
 //
 // From 3.11 on the first Python frame of a new thread state maps a chunk of 16 KiB, and the end of
 // the state unmaps it: nearly all that a temporary state costs. Both go through Python's arena
-// allocator, and Python lets anybody put an allocator of his own there.
+// allocator, and Python lets any code put an allocator of its own there.
 //
 // One cache serves the process. Nothing in it is per thread, so that a thread that ends leaves
 // nothing behind, and nothing in it calls Python or waits: from 3.13 on a chunk is freed when no
@@ -30,7 +30,7 @@ enum class cache_status : std::uint8_t {
   nothing_to_gain,    ///< This Python (3.10) has no chunks; nothing was changed.
 };
 
-/// What the cache has done in this process. Reading it takes no lock and holds nobody up.
+/// What the cache has done in this process. Reading it takes no lock and delays no thread.
 struct chunk_counters {
   std::uint64_t hits;        ///< Chunks that came from the cache.
   std::uint64_t misses;      ///< Chunks that had to be mapped.
@@ -43,7 +43,7 @@ namespace detail {
 inline constexpr std::size_t chunk_bytes = cpython::data_stack_chunk_bytes;
 
 #ifdef __SANITIZE_ADDRESS__
-// A chunk in the cache belongs to nobody: who still uses it is told so.
+// A chunk in the cache has no owner: code that still uses it is told so.
 inline void poison(void* chunk) noexcept {
   __asan_poison_memory_region(chunk, chunk_bytes);
 }
@@ -61,8 +61,8 @@ inline void unpoison(void*) noexcept {}
 
 /// The slots, and the allocator that was there before.
 struct chunk_cache {
-  // Pointers to the functions of the library that this variable lives in, whoever calls install():
-  // that library stays, the caller's may be unloaded.
+  // Pointers to the functions of the library that this variable lives in, whichever calls
+  // install(): that library stays, the caller's may be unloaded.
   void* (*allocate)(void*, std::size_t) = allocate_arena;
   void (*free)(void*, void*, std::size_t) = free_arena;
 
@@ -151,7 +151,7 @@ inline void free_arena(void*, void* block, std::size_t size) noexcept {
   PyObjectArenaAllocator found{};
   PyObject_GetArenaAllocator(&found);
   const bool again = cache.ever_installed.load(std::memory_order_relaxed);
-  // Neither ours nor what ours was put upon: somebody has put his own on top, and chains to us.
+  // Neither ours nor what ours was put upon: another was put on top, and chains to us.
   // On top of that one the cache would chain to itself.
   const bool in_place =
       found.alloc == cache.allocate || (again && !detail::same(found, cache.below));

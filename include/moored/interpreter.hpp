@@ -65,7 +65,7 @@ inline bool main_is_ready() noexcept {
     PyErr_Clear();
     PyGILState_Release(*token);
   });
-  return ran && opened && against_strange_states(the_gate.now()) == refusal::none;
+  return ran && opened && against_shown_states(the_gate.now()) == refusal::none;
 }
 
 }  // namespace detail

@@ -5,8 +5,8 @@ no loop takes two readers for one descriptor. The loop alone keeps its watches, 
 them and gives their descriptors back. Each moored.Channel that waits in a loop has a seat at the
 loop's watch; when the last seat is given up, the watch ends, too.
 
-A channel that is closed is told of once. Nobody waits for it any more, so a watch that has heard of
-the close tells its consumers, and ends.
+A channel that is closed is told of once. Nothing waits for it any more, so a watch that has heard
+of the close tells its consumers, and ends.
 
 The child of a fork inherits loops, whose epoll is the parent's. It leaves those alone.
 """
@@ -76,7 +76,7 @@ class Watch:
         raise NotImplementedError
 
     def end_soon(self) -> None:
-        """End if nobody uses it. Any thread may call this."""
+        """End if it is not used. Any thread may call this."""
         raise NotImplementedError
 
     def take_seat(self, seat: int) -> None:
@@ -188,7 +188,7 @@ class AsyncioWatch(Watch):
         loop.add_reader(self._fd, _tell, self)
 
     def tell(self) -> Delivery | None:
-        """Wake those who wait, and return what is to run the handler."""
+        """Wake those that wait, and return what is to run the handler."""
         self.descriptor.acknowledge()
         delivery = self._delivery
         if self.descriptor.channel_closed:
@@ -284,7 +284,7 @@ def asyncio_watch(
 
 
 class _TurnsWatch(Watch):
-    """One waiter at a time watches the descriptor, and tells those who wait beside it.
+    """One waiter at a time watches the descriptor, and tells those that wait beside it.
 
     When it is cancelled, another one takes its turn.
     """

@@ -143,7 +143,7 @@ class Channel(Generic[T]):
     async def __anext__(self) -> list[T]:
         """Return the next batch. A cancellation here loses no event."""
         if self._busy:
-            # There was no wait for the last batch, so nobody else has had a turn since.
+            # There was no wait for the last batch, so no other task has had a turn since.
             await let_others_run()
         batch = await self._take_async(-1)
         if not batch:
@@ -199,9 +199,9 @@ class Channel(Generic[T]):
     ) -> None:
         """Have `handler` called with lists of events; None takes the handler away.
 
-        `delivery` says by whom: "wake" by the asyncio loop (the running one, or `loop`), "enter" by
+        `delivery` says by what: "wake" by the asyncio loop (the running one, or `loop`), "enter" by
         the sending thread, "interrupt" by a main thread that is busy in Python, "adaptive" by
-        whichever of these is cheapest now, "poll" by nobody but `deliver()`. The handler gets no
+        whichever of these is cheapest now, "poll" by `deliver()` alone. The handler gets no
         further batch once it has held the GIL for `hold` seconds in one delivery. With "wake",
         `linger` collects events for so many seconds before a further batch.
 
@@ -220,7 +220,7 @@ class Channel(Generic[T]):
             raise TypeError(f"the handler must be callable, not {type(handler).__name__}")
         if _is_async(handler):
             raise TypeError(
-                "the handler is async, and nobody would await it: "
+                "the handler is async, and would not be awaited: "
                 "use `async for batch in channel`, or a plain function that starts a task"
             )
         _check_delivery(delivery)

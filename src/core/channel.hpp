@@ -1,4 +1,4 @@
-// channel.hpp: the native half of moored.Channel, over anybody's channel.
+// channel.hpp: the native half of moored.Channel, over any extension's channel.
 #pragma once
 
 #include <Python.h>

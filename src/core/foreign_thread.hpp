@@ -7,7 +7,7 @@
 
 namespace moored_core {
 
-/// Whether Python made this thread: asked once per thread and life of the interpreter.
+/// Whether Python made this thread: asked once per thread and epoch.
 struct origin {
   moored::detail::epoch asked_in = 0;
   bool foreign = false;
@@ -22,7 +22,7 @@ void watch_forks();
 bool keep_foreign_thread_slowly(moored::detail::epoch now);
 
 /// Keeps the state of the calling thread and answers true, unless Python made the thread. Attached.
-/// Leaves no exception, nor one that an earlier call has left set. Not noexcept: up to 3.13.0
+/// Leaves no exception, nor one that an earlier call has left set. Not noexcept: up to 3.13.7
 /// Python ends a thread by unwinding it.
 inline bool keep_foreign_thread() {
   moored::detail::thread_record& me = moored::detail::this_thread;

@@ -1,4 +1,4 @@
-// keeps_thread.hpp: the decorator that keeps the thread of whoever calls.
+// keeps_thread.hpp: the decorator that keeps the calling thread's state.
 #pragma once
 
 #include <Python.h>

@@ -2,7 +2,7 @@
 //
 // Native code that ignores a failed call, and leaves its exception set, counts on the end of the
 // temporary state: there the exception dies with its traceback, and with what that held. A kept
-// state does not end. The decorator sees the exception leave, but must hand it to the caller, who
+// state does not end. The decorator sees the exception leave, but must hand it to the caller, which
 // may print it, and nothing of Python's runs when that caller has left. So a thread of moored's
 // looks when the GIL is free, and drops what is still set on a state that is idle by then. It lives
 // for as long as there is anything to look after.

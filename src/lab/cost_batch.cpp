@@ -34,7 +34,7 @@ void pin_this_thread(int cpu) {
 }
 
 // What a batch leaves behind is cleared away also when the callback raises: a thread that ended
-// with the GIL held would hang everybody.
+// with the GIL held would hang all others.
 struct always_after {
   const operation& op;
   explicit always_after(const operation& ended) : op(ended) {}

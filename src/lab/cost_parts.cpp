@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t chunk_bytes = 16 * 1024;  // CPython's first data-stack chunk, from 3.11 on
 
-// Keeps the compiler from leaving out an allocation that nobody reads.
+// Keeps the compiler from leaving out an allocation that is never read.
 void keep(void* pointer) {
   asm volatile("" : : "g"(pointer) : "memory");
 }

@@ -4,11 +4,11 @@
    What it does. The first wait on a condition variable unlocks the mutex, spins for at most
    MOORED_SPIN_US, locks the mutex again and returns 0: a spurious wake-up, which POSIX allows at
    any time. Every caller has to look at its predicate then, with the mutex held, and wait again if
-   it must; that second wait is the real one. So nobody can miss a wake-up, whatever happens during
-   the spin. A signal that passes through this library ends the spin early, as it would in a lock
-   that spins: the waiter takes over at once.
+   it must; that second wait is the real one. So no thread can miss a wake-up, whatever happens
+   during the spin. A signal that passes through this library ends the spin early, as it would in a
+   lock that spins: the waiter takes over at once.
 
-   What it means for CPython. take_gil() is the only one who waits like this in CPython on Linux
+   What it means for CPython. take_gil() is the only one that waits like this in CPython on Linux
    (its other locks are semaphores):
 
        while (gil->locked) {

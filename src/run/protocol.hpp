@@ -59,7 +59,7 @@ struct settings {
   bool statistics = false;
   bool room = false;
   pid_t top = 0;     ///< The process that `moored run` became; only that one writes the document.
-  std::string json;  ///< Where to; empty when nobody asked.
+  std::string json;  ///< Where to; empty when none was asked for.
   std::string command;  ///< What was typed.
 
   [[nodiscard]] bool is_top() const noexcept { return top == getpid(); }

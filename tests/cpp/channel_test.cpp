@@ -294,7 +294,7 @@ TEST(channel, the_gil_is_seen_from_outside) {
     EXPECT_EQ(seen(), gil_view::holder::main);
     {
       const moored::detachment idle;
-      EXPECT_EQ(seen(), gil_view::holder::nobody);
+      EXPECT_EQ(seen(), gil_view::holder::none);
       std::thread([&] {
         const moored::attachment attached = moored::try_attach();
         EXPECT_EQ(seen(), gil_view::holder::other);

@@ -188,23 +188,23 @@ TEST(epoch, a_thread_that_comes_too_late_for_an_end_that_is_not_told_is_stopped)
 TEST(epoch, a_thread_that_makes_its_state_too_late_is_stopped_with_tracemalloc_on) {
   in_child([] {
     Py_InitializeEx(0);
-    static PyMethodDef method = {
-        "open",
-        [](PyObject*, PyObject*) -> PyObject* {
-          EXPECT_TRUE(moored::open());
-          for (int number = 0; number < 8; ++number) {
-            std::thread([] {
-              while (moored::try_attach(moored::strategy::temporary)) {
-              }
-            }).detach();
-          }
-          {
-            const moored::detachment detached;
-            while (moored::count().states_freed < 100) std::this_thread::yield();
-          }
-          Py_RETURN_NONE;
-        },
-        METH_NOARGS, nullptr};
+    static PyMethodDef method = {"open",
+                                 [](PyObject*, PyObject*) -> PyObject* {
+                                   EXPECT_TRUE(moored::open());
+                                   for (int number = 0; number < 8; ++number) {
+                                     std::thread([] {
+                                       while (moored::try_attach(moored::strategy::temporary)) {
+                                       }
+                                     }).detach();
+                                   }
+                                   {
+                                     const moored::detachment detached;
+                                     while (moored::count().states_freed < 100)
+                                       std::this_thread::yield();
+                                   }
+                                   Py_RETURN_NONE;
+                                 },
+                                 METH_NOARGS, nullptr};
     give("open_gate", PyCFunction_New(&method, nullptr));
     run("import atexit, threading, tracemalloc; tracemalloc.start(); atexit.register(open_gate)");
     EXPECT_EQ(Py_FinalizeEx(), 0);

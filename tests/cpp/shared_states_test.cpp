@@ -1,5 +1,5 @@
-// shared_states_test.cpp: the side state and the borrowed state: what works, what is another's, and what is
-// made safe.
+// shared_states_test.cpp: the side state and the borrowed state: what works, what is another's, and
+// what is made safe.
 #include "child.hpp"
 
 using namespace moored_test;
@@ -116,7 +116,9 @@ TEST_F(shared, gets_a_recursion_error_instead_of_a_crash_on_its_own_stack) {
         second_is_done.acquire();  // stay alive, so that the second thread has another stack
       });
       first_is_done.acquire();
-      std::thread([how] { by_shared_state(how, [] { EXPECT_EQ(value_of("overflow()"), 1); }); }).join();
+      std::thread([how] {
+        by_shared_state(how, [] { EXPECT_EQ(value_of("overflow()"), 1); });
+      }).join();
       second_is_done.release();
       first.join();
     }

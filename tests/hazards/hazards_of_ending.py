@@ -31,8 +31,8 @@ HAZARDS = [
     Hazard(
         "2",
         "late-attach-with-a-lock",
-        "In the same moment a thread hangs for ever, with the lock that it holds and whoever "
-        "joins it",
+        "In the same moment a thread hangs for ever, with the lock that it holds and the "
+        "thread that joins it",
         stock="late = Late(lambda native=native: native.enter_and_be_joined('stock'))",
         moored="late = Late(lambda native=native: native.enter_and_be_joined('moored'))",
         must_show=f"{REFUSED}; joined",

@@ -70,8 +70,8 @@ HAZARDS = [
     Hazard(
         "14",
         "thread-joined-with-the-gil",
-        "The end of a thread that waits for the GIL deadlocks with one who joins it with the GIL "
-        "held",
+        "The end of a thread that waits for the GIL deadlocks with one that joins it with the "
+        "GIL held",
         stock="native.join_with_gil_held('stock')",
         moored="native.join_with_gil_held('moored')",
         must_show="joined",
@@ -149,8 +149,8 @@ HAZARDS = [
     Hazard(
         "27",
         "a-lock-and-the-gil",
-        "A lock held while a thread waits for the GIL deadlocks with one who holds the GIL and "
-        "wants the lock",
+        "A lock held while a thread waits for the GIL deadlocks with one that holds the GIL "
+        "and wants the lock",
         stock="native.lock_with_gil_held()",
         moored="""
             native.call_moored_with_gil_held()

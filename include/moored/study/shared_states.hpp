@@ -72,7 +72,7 @@ inline void make_shared_state(epoch now) noexcept {
 /// Leaves `turn` held on success.
 [[nodiscard]] inline refusal start_sharing(thread_record& me, turns& from, epoch now) noexcept {
   if constexpr (!cpython::has_gil) return refusal::unsupported;
-  if (const refusal why = against_strange_states(now); why != refusal::none) return why;
+  if (const refusal why = against_shown_states(now); why != refusal::none) return why;
   if (!watches_forks()) return refusal::no_memory;
   std::unique_lock<std::mutex> turn(from.turn);
   if (&from == &the_shared && (from.state == nullptr || from.born_in != now))

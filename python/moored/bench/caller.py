@@ -77,8 +77,8 @@ class Caller:
 
     def churn(self, threads: int) -> dict[str, Any]:
         """Time threads that live one after the other, each for one callback."""
-        # On one CPU: else a new thread's way to another one is most of what is measured. Who frees
-        # the states meanwhile is there too, so that its work counts.
+        # On one CPU: else a new thread's way to another one is most of what is measured. What
+        # frees the states meanwhile is there too, so that its work counts.
         os.sched_setaffinity(0, {max(self._cpus)})
         order = self._order("empty", 0, 0)
         return {"event": "churned", "ns": made(self._free.time_threads(order, threads))}

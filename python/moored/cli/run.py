@@ -1,4 +1,4 @@
-"""moored run: somebody else's extensions keep their thread states, with no code changed.
+"""moored run: the extensions' threads keep their thread states, with no code changed.
 
 The work is done by the native launcher, which becomes the program at once. This module explains the
 command, and finds the launcher when the command is started as `python -m moored run`.

@@ -24,7 +24,7 @@ class Ticks:
     ours_s: float
 
     def background_percent(self, later: Ticks) -> float:
-        """Return what everybody else used until `later`, in percent of one CPU."""
+        """Return what everything else used until `later`, in percent of one CPU."""
         others_s = (later.machine_s - self.machine_s) - (later.ours_s - self.ours_s)
         return max(0.0, 100.0 * others_s / max(later.at_s - self.at_s, 1e-9))
 

@@ -1,4 +1,4 @@
-"""CPUs: who runs where, so that the sender and the controller do not disturb the server."""
+"""CPUs: what runs where, so that the sender and the controller do not disturb the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Places:
-    """The CPUs of the server and those of everybody else; empty means wherever."""
+    """The CPUs of the server and those of everything else; empty means wherever."""
 
     server: tuple[int, ...] = ()
     others: tuple[int, ...] = ()

@@ -85,7 +85,7 @@ class TalkingProcess:
             raise self.death() from None
 
     def hear(self, event: str, within_s: float, late: Sequence[str] = ()) -> Message:
-        """Wait for the child to say `event`; drop the answers in `late`, nobody waits for them."""
+        """Wait for the child to say `event`; drop the answers in `late`, which come too late."""
         while True:
             message = self._next(event, within_s)
             if message["event"] == event:
@@ -144,7 +144,7 @@ class TalkingProcess:
                 try:
                     pipe.close()
                 except OSError:
-                    continue  # stdin may hold a line that nobody will read any more
+                    continue  # stdin may hold a line that will not be read any more
 
     def __exit__(
         self,

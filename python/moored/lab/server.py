@@ -142,7 +142,7 @@ class Conversation:
             self._say(self._ready)
             patience_s = self._obey()
         except BrokenPipeError:
-            pass  # nobody listens any more, which is as good as an order to stop
+            pass  # it listens no more, which is as good as an order to stop
         finally:
             self._server.stop(patience_s)
         try:

@@ -27,7 +27,7 @@ MEASURED = ("process_cpu_percent", "latency_p50_us", "latency_p99_us")
 
 @dataclass(frozen=True)
 class Scenario:
-    """Who wants the GIL besides one IO thread."""
+    """What wants the GIL besides one IO thread."""
 
     name: str
     threads: int

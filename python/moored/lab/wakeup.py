@@ -39,7 +39,7 @@ class Result:
     counters: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
     background_cpu_percent: float = 0.0
-    """What everybody else on the machine used meanwhile, in percent of one CPU."""
+    """What everything else on the machine used meanwhile, in percent of one CPU."""
     interrupted: bool = False
 
     @property

@@ -89,7 +89,7 @@ def _write_to(number: int, content: bytes) -> None:
     while content:
         try:
             content = content[os.write(number, content) :]
-        except BlockingIOError:  # somebody else has made the pipe so
+        except BlockingIOError:  # another process has made the pipe so
             select.select([], [number], [])
 
 

@@ -11,7 +11,7 @@ Progress = Callable[[float, str], None]
 
 
 def silent(done: float, doing: str) -> None:
-    """Be the progress that nobody sees."""
+    """Be the progress that is not shown."""
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def draw(
     if case.has("overstay") or ending == "first call in atexit":
         # Native threads are to be inside when Python goes on to end.
         if minor < 14:
-            # CPython unwinds who comes too late, which a destructor of somebody else's does not
+            # CPython unwinds a thread that comes too late, which other code's destructors do not
             # survive: neither a thread_local's nor those of pybind11 and nanobind.
             workers = tuple(
                 replace(worker, farewell="none", kind=_but_for(worker.kind, "ctypes"))
@@ -212,7 +212,7 @@ def _draw_worker(dice: random.Random, kinds: Sequence[str]) -> Worker:
         return Worker(kind, min(threads, 4), 1, joined=False, comes_back=False, farewell="none")
     calls = dice.choice((0, 0, 1, 3, 100))
     joined = dice.random() < 0.5
-    # Who may wait in send() for a consumer that is gone is woken by the channel's end.
+    # A thread that may wait in send() for a consumer that is gone is woken by the channel's end.
     comes_back = dice.random() < 0.2 and not (joined and calls == 0)
     return Worker(kind, threads, calls, joined, comes_back, dice.choice(("none", "first", "last")))
 

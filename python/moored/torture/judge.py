@@ -25,13 +25,13 @@ NO_REPORT = ("SIGINT", "SIGTERM", "os._exit")
 """Endings after which no code of the process runs."""
 
 LATE = re.compile(r"moored: shutdown goes on although \d+ native call\(s\) did not leave Python")
-LEFT = re.compile(r"moored: channel 'torture' ends with \d+ event\(s\) that nobody took")
+LEFT = re.compile(r"moored: channel 'torture' ends with \d+ event\(s\) that were not taken")
 
 
 def faults(case: Case, code: int, stderr: str, report: Report | None) -> list[str]:
     """Say what is wrong; nothing when all is well."""
     wrong = []
-    # Whoever runs source takes the mark of the interrupt away again, by which Python ends itself.
+    # What runs source takes the mark of the interrupt away again, by which Python ends itself.
     as_error = case.ending == "SIGINT" and case.has("visit") and code == 1
     if code != CODES[case.ending] and not as_error:
         wrong.append(f"it {how_ended(code)}")
@@ -79,7 +79,7 @@ def _miscounted(case: Case, report: Report) -> list[str]:
     if report["failures"] and not late:
         wrong.append(f"{report['failures']} calls failed")
     if not late:
-        # Who comes too late is stopped for ever, with what it had.
+        # A thread that comes too late is stopped for ever, with what it had.
         gone = report["kept"] + report["freed"] + report["forgotten"]
         equal("states made, and seen to", report["made"] + report["adopted"], gone)
     unsent = report["dropped_newest"] + report["rejected"] + report["refused"]

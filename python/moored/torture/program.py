@@ -92,10 +92,10 @@ def wait_for(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def expect(code: int, who: str) -> None:
+def expect(code: int, what: str) -> None:
     """Say it when a child did not end well."""
     if code != 0:
-        os.write(2, f"torture: {who} ended with {code}\n".encode())
+        os.write(2, f"torture: {what} ended with {code}\n".encode())
 
 
 def address_of(kind: str) -> tuple[int, int]:

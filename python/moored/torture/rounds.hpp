@@ -34,7 +34,7 @@ struct work {
 inline std::mutex the_subinterpreters_turn;
 inline std::optional<moored::interpreter> the_subinterpreter;
 
-/// Python's answer does not matter, but an error that nobody expects does. Attached.
+/// Python's answer does not matter, but an error that is not expected does. Attached.
 inline void call_python(PyObject* callable, int of_life) {
   PyObject* const result =
       of_life == the_life ? PyObject_CallNoArgs(callable) : PyLong_FromLong(PyRun_SimpleString(""));
@@ -85,7 +85,7 @@ class rounds {
     {
       const moored::detachment others_turn;
       const moored::attachment inner = moored::try_attach();
-      // Whoever is counted in is never refused, so that what has begun can be ended.
+      // A thread that is counted in is never refused, so that what has begun can be ended.
       if (!inner) the_sums.failures.fetch_add(1);
       const PyGILState_STATE token = PyGILState_Ensure();
       const moored::attachment innermost = moored::try_attach();

@@ -96,13 +96,13 @@ class combining_delivery final : public delivery {
  public:
   combining_delivery(const handler& python, event_queue& queue) : python_(python), queue_(queue) {}
 
-  // Nothing is forgotten: whoever queued looks afterwards whether somebody is inside, and whoever
-  // leaves looks afterwards whether something was queued. One of the two sees the other.
+  // Nothing is forgotten: a thread that queued looks afterwards whether another is inside, and one
+  // that leaves looks afterwards whether something was queued. One of the two sees the other.
   void deliver(std::span<event> events, tally& mine) override {
     static_cast<void>(queue_.push(events, mine));
-    while (queue_.size() != 0 && !somebody_inside_.exchange(true)) {
+    while (queue_.size() != 0 && !occupied_.exchange(true)) {
       run_everything(mine);
-      somebody_inside_.store(false);
+      occupied_.store(false);
     }
   }
 
@@ -119,7 +119,7 @@ class combining_delivery final : public delivery {
 
   const handler& python_;
   event_queue& queue_;
-  std::atomic<bool> somebody_inside_{false};
+  std::atomic<bool> occupied_{false};
   std::vector<event> batch_;  // belongs to the one inside
 };
 

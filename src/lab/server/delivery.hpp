@@ -33,7 +33,7 @@ class delivery {
 // Reads and drops: the cost of the IO alone.
 [[nodiscard]] std::shared_ptr<delivery> dropping();
 
-// Leaves the events in the queue for whoever comes to look.
+// Leaves the events in the queue for the next thread that looks.
 [[nodiscard]] std::shared_ptr<delivery> queueing(event_queue& queue);
 
 // Queues, and wakes main if it may be asleep.
@@ -46,7 +46,7 @@ class delivery {
 [[nodiscard]] std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue,
                                                   wake_fd& main);
 
-// Queues; the first thread in enters with its kept state and runs everybody's events.
+// Queues; the first thread in enters with its kept state and runs the events of all.
 [[nodiscard]] std::shared_ptr<delivery> combining(const handler& python, event_queue& queue);
 
 // Sends each event into the channel, whose delivery is the mode's. What does not fit is lost.

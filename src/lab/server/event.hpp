@@ -7,8 +7,8 @@
 
 namespace moored::lab {
 
-// A request that waits for its answer. Whoever delivers (or loses) the event answers, once, from
-// any thread.
+// A request that waits for its answer. What delivers (or loses) the event answers, once, from any
+// thread.
 class request {
  public:
   request() = default;
@@ -24,7 +24,7 @@ class request {
 struct event {
   std::uint64_t sequence = 0;
   std::int64_t planned_ns = 0;            // when it was due: latency counts from here
-  std::shared_ptr<lab::request> request;  // null for a frame, which nobody answers
+  std::shared_ptr<lab::request> request;  // null for a frame, which gets no answer
 };
 
 }  // namespace moored::lab

@@ -73,7 +73,7 @@ class server {
   channel<event> events_;
   wake_fd main_wake_;
   tally main_tally_;
-  tally channel_tally_;  // of whoever runs the channel's handler: one at a time
+  tally channel_tally_;  // of the thread that runs the channel's handler: one at a time
   std::atomic<std::size_t> scheduled_{0};
   main_thread main_;
   std::vector<std::unique_ptr<io_thread>> threads_;

@@ -89,7 +89,7 @@ extern "C" {
   object.for_each_import([&](std::uint32_t symbol, const char* name) noexcept {
     if (hook_named(name) != nullptr) moored::audit::have_it_reported(*map, object, symbol);
   });
-  // Bindings are reported when both ends want it: to a Python, from anybody.
+  // Bindings are reported when both ends want it: to a Python, from any object.
   const bool is_python = object.defined(hooks[0].name) != nullptr;
   return is_python ? LA_FLG_BINDTO | LA_FLG_BINDFROM : LA_FLG_BINDFROM;
 }
@@ -101,7 +101,7 @@ extern "C" {
                                                            const char* name) {
   hook* const one = hook_named(name);
   if (one == nullptr || one->replacement == 0 || one->real == nullptr) return symbol->st_value;
-  // Python's references to itself are its own affair, unless it looks a name up for somebody else
+  // Python's references to itself are its own affair, unless it looks a name up for other code
   // (ctypes, where it is part of the interpreter).
   if (*referrer == *definer && (*flags & LA_SYMB_DLSYM) == 0) return symbol->st_value;
   if (one->is_for_makers && !makes_its_own_state(*reinterpret_cast<const link_map*>(*referrer)))

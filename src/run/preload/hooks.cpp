@@ -72,8 +72,8 @@ void keep_what_was_made() {
 
 /// A native thread that calls when Python is gone crashes in the real function, up to 3.14. Fast
 /// calls would make that more likely than it is without moored. So it gets what CPython does to
-/// those that come a moment earlier: its end, or a wait for ever. Whoever is attached (the
-/// finalising thread itself) goes on.
+/// those that come a moment earlier: its end, or a wait for ever. A thread that is
+/// attached (the finalising one itself) goes on.
 void stop_if_python_is_gone() {
   const moored::detail::epoch now = moored::detail::the_gate.now();
   if (now == 0 || moored::detail::is_open(now) || Py_IsInitialized() != 0) return;
@@ -203,8 +203,8 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyGILState_Release)(PyGILState_STATE token) 
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
-// A state that these make dies with their Release, whoever else counts on it. One that is there
-// before they only use.
+// A state that these make dies with their Release, whatever other code counts on it. One that is
+// there before they only use.
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_Ensure)(
     PyInterpreterGuard* guard) {
   return attach_by([guard] { return MOORED_REAL_NAME(PyThreadState_Ensure)(guard); });

@@ -17,7 +17,7 @@ class joiners {
   /// True while one of them waits for an offer. Any thread.
   [[nodiscard]] bool any_idle() const noexcept { return idle_.load(std::memory_order_seq_cst) > 0; }
   void become_idle() noexcept { idle_.fetch_add(1, std::memory_order_seq_cst); }
-  /// Those whose offers nobody is about to take wait for the GIL by themselves.
+  /// Those whose offers no joiner is about to take wait for the GIL by themselves.
   void be_idle_no_more() noexcept {
     if (idle_.fetch_sub(1, std::memory_order_seq_cst) == 1) detail::the_ended.tell();
   }

@@ -38,7 +38,7 @@ class thread_table {
     return false;
   }
   /// In the child of a fork the others are not there; `mine` is taken out as well.
-  void after_fork(moored_thread* mine) noexcept {
+  void after_fork(moored_thread* mine) noexcept MOORED_UNCHECKED {
     mutex_.renew();
     first_.fill(nullptr);
     if (mine != nullptr) mine->listed = 0;

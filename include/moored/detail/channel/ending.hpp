@@ -35,7 +35,7 @@ inline void channel_core::farewell(deadline& until) noexcept {
   }
   const std::size_t rest = discard();
   if (rest == 0) return;
-  PySys_WriteStderr("moored: channel '%.100s' ends with %zu event(s) that nobody took\n", name(),
+  PySys_WriteStderr("moored: channel '%.100s' ends with %zu event(s) that were not taken\n", name(),
                     rest);
 }
 

@@ -205,7 +205,7 @@ inline void channel_core::adapt() noexcept {
     const locked lock(mutex_);
     if (runner_.now() != turn::called) return;  // another thread was faster
     listens = listening_;
-    enters = now == holder::nobody || !(interrupts || listens) ||
+    enters = now == holder::none || !(interrupts || listens) ||
              (now == holder::unknown && clock::now() >= busy_until_);
     if (enters) runner_.take();
   }

@@ -81,7 +81,7 @@ class channel_registry {
   struct known {
     std::weak_ptr<channel_core> channel;
     std::shared_ptr<channel_core> forking;  // its lock is ours through a fork
-    epoch farewell_in = 0;                  // it has had the farewell of that life
+    epoch farewell_in = 0;                  // it has had the farewell of that one
   };
   struct watched {
     std::weak_ptr<channel_core> channel;

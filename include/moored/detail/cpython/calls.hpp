@@ -14,8 +14,8 @@ namespace cpython {
 
 /// The thread state that is attached, or null. Any thread.
 ///
-/// Up to 3.11 the answer is for the whole process (whoever holds the GIL), from 3.12 on for this
-/// thread.
+/// Up to 3.11 the answer is for the whole process (the thread that holds the GIL), from 3.12 on for
+/// this thread.
 [[nodiscard]] inline PyThreadState* current() noexcept {
 #if PY_VERSION_HEX >= 0x030D0000
   return PyThreadState_GetUnchecked();

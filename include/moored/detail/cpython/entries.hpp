@@ -1,4 +1,4 @@
-// moored/detail/cpython/entries.hpp: who is on a thread state, and what was left on it.
+// moored/detail/cpython/entries.hpp: what is on a thread state, and what was left on it.
 //
 // CPython has no calls for that. Its structs have fields, which are private, and which each version
 // has in another place: this file alone reads them, in a library that was compiled for the version

@@ -15,14 +15,14 @@
 MOORED_NAMESPACE_BEGIN
 namespace cpython {
 
-/// Who holds the GIL of the main interpreter, seen from any thread, without waiting.
+/// Which thread holds the GIL of the main interpreter, seen from any thread, without waiting.
 ///
 /// A hint, out of date when it is given. Up to 3.11 the current state is the process's. From 3.13
 /// on CPython publishes where its GIL is for debuggers (_Py_DebugOffsets); that table is believed
 /// only if it shows this thread as the holder while this thread is. 3.12 does not tell.
 class gil_view {
  public:
-  enum class holder : std::uint8_t { unknown, nobody, main, other };
+  enum class holder : std::uint8_t { unknown, none, main, other };
 
   /// Looks for the GIL, and asks main to introduce itself. Caller: attached to the main
   /// interpreter.
@@ -44,11 +44,11 @@ class gil_view {
 #if MOORED_PUBLISHES_GIL
     const int* const locked = locked_.load(std::memory_order_acquire);
     if (locked == nullptr) return holder::unknown;
-    if (__atomic_load_n(locked, __ATOMIC_RELAXED) == 0) return holder::nobody;
+    if (__atomic_load_n(locked, __ATOMIC_RELAXED) == 0) return holder::none;
     return is_main(__atomic_load_n(last_holder_, __ATOMIC_RELAXED));
 #elif !MOORED_CURRENT_IS_PER_THREAD
     PyThreadState* const attached = current();
-    return attached == nullptr ? holder::nobody : is_main(attached);
+    return attached == nullptr ? holder::none : is_main(attached);
 #else
     return holder::unknown;
 #endif

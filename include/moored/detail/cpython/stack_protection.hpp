@@ -38,7 +38,8 @@ struct stack_bounds {
 /// came in the middle of 3.14 (gh-139653), so they are looked up at run time.
 class stack_protection {
  public:
-  /// Looks the calls up; false when a state must not be used on a strange stack with this Python.
+  /// Looks the calls up; false when a state must not be used on another thread's stack with this
+  /// Python.
   [[nodiscard]] static bool find() noexcept {
     if constexpr (!needed) return true;
     const auto look_up = [](auto& call, const char* name) {

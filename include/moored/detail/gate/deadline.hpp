@@ -65,7 +65,8 @@ void look_until(Done done, deadline& until) noexcept {
 template <class Inside>
 [[nodiscard]] std::uint64_t wait_for_none(Inside inside, deadline& until) noexcept {
   std::uint64_t still = 0;
-  look_until([&] { return (still = inside()) == 0; }, until);  // leaving notifies no one: too dear
+  // Leaving notifies no thread: too dear.
+  look_until([&] { return (still = inside()) == 0; }, until);
   return still;
 }
 

@@ -102,7 +102,7 @@ class gate {
   /// The main interpreter's dict is being cleared: shuts what is still open, without a wait.
   void interpreter_has_ended() noexcept;
 
-  /// True when shutdown has stopped waiting for those who entered in the life of `which`.
+  /// True when shutdown has stopped waiting for those that entered in the life of `which`.
   [[nodiscard]] bool gave_up_on(epoch which) const noexcept {
     return (which | phase::mask) <= given_up_.load(std::memory_order_acquire);
   }

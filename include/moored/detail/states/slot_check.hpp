@@ -33,12 +33,13 @@ template <class Work>
 enum class slot_found : std::uint8_t { unknown, yes, no };
 MOORED_CONSTINIT inline std::atomic<slot_found> the_slot{slot_found::unknown};
 
-/// Why not; none: it may. Not attached, counted in.
+/// Why a state that PyGILState does not know cannot be shown to it; none: it can. Not attached,
+/// counted in.
 ///
 /// Found out on a thread of its own, because the slot can only be found on a thread that has just
 /// got its first state. By the first that asks, perhaps by several at once: a static of this
 /// function would make a forked child wait for ever for a thread that did not come along.
-[[nodiscard]] inline refusal against_strange_states(epoch current) noexcept {
+[[nodiscard]] inline refusal against_shown_states(epoch current) noexcept {
   slot_found now = the_slot.load(std::memory_order_acquire);
   if (now == slot_found::unknown) {
     bool looked = false;

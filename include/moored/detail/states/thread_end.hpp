@@ -36,7 +36,7 @@ enum class ending : std::uint8_t {
   over,     ///< Cleared, or left to Python. It can be deleted.
 };
 
-/// One adopted state. Shared by the thread that keeps it (then by those who end it) and by a
+/// One adopted state. Shared by the thread that keeps it (then by those that end it) and by a
 /// capsule in the state's dict; the last of the two deletes it.
 ///
 /// The capsule marks the state as adopted, so that only one of several copies of moored in a
