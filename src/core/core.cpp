@@ -90,6 +90,7 @@ nb::dict stats() {
   result["overdue"] = now.overdue;
   result["states_over_limit"] = now.states_over_limit;
   result["states_freed_late"] = now.states_freed_late;
+  result["references_forgotten"] = moored::count().references_forgotten;  // moored run makes none
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;

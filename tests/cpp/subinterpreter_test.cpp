@@ -482,6 +482,40 @@ TEST(subinterpreter, a_thread_that_its_own_state_has_attached_is_attached) {
   });
 }
 
+TEST(subinterpreter, is_visited_by_a_thread_that_kept_a_state_in_an_earlier_life) {
+  in_child([] {
+    semaphore has_kept, may_visit, has_visited;
+    std::optional<interpreter> where;
+    std::thread visitor;
+    {
+      const python first;
+      moored::open();
+      visitor = std::thread([&] {
+        EXPECT_TRUE(moored::try_attach());
+        has_kept.release();
+        may_visit.acquire();
+        for (int round = 0; round < 2; ++round) {
+          const moored::attachment attached = moored::try_attach(*where);
+          EXPECT_TRUE(attached);
+          EXPECT_NE(id(), 0);
+        }
+        has_visited.release();
+      });
+      const moored::detachment detached;
+      has_kept.acquire();
+    }
+    const python second;
+    moored::open();
+    subinterpreter one;
+    where = one.it();
+    may_visit.release();
+    const moored::detachment detached;
+    has_visited.acquire();
+    visitor.join();
+    where.reset();
+  });
+}
+
 // Up to 3.11 Py_NewInterpreter itself waits for the GIL that it holds when tracemalloc is on.
 #if PY_VERSION_HEX >= 0x030C0000
 TEST(subinterpreter, a_state_is_made_without_a_lock_when_tracemalloc_is_on) {

@@ -102,6 +102,7 @@ inline thread_local visits this_threads_visits;
   const bool counts_in = me.counted_in == nullptr;
   if (counts_in) {
     const epoch now = the_gate.now();
+    if (me.kept != nullptr && me.kept_in != now) forget_state(me, true);
     attendance* const here = is_open(now) ? the_gate.enter(now) : nullptr;
     if (here == nullptr) return refusal::closing;
     me.enter(*here);
@@ -111,7 +112,9 @@ inline thread_local visits this_threads_visits;
     return why;
   };
   if (!where->enter()) return turn_back(refusal::closing);
-  PyThreadState* const shown = cpython::this_thread_state();  // before a new one may be
+  // Before a new one may be. What is shown to a stale thread is of an earlier life, and was freed.
+  PyThreadState* const shown =
+      me.keeps() == keeping::stale ? nullptr : cpython::this_thread_state();
   PyThreadState* const outer = is_attached(me) ? PyEval_SaveThread() : nullptr;
   PyThreadState* state = nullptr;
   try {
