@@ -143,7 +143,7 @@ inline void gate::close() noexcept {
   if (still != 0) give_up(current, still);
   if (auto* const end = end_own_threads.load(std::memory_order_acquire)) end(until);
   PyEval_RestoreThread(me);
-  if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish();
+  if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(true);
   forgotten.fetch_add(shared.exchange(0));
   if (still == 0) return;
   cpython::end_after_late_threads();
@@ -162,6 +162,7 @@ inline void gate::interpreter_has_ended() noexcept {
     epoch_.store(closed(current), std::memory_order_seq_cst);
     given_up_.store(current | phase::mask, std::memory_order_seq_cst);
     overdue.fetch_add(attendance_.load()->inside(), std::memory_order_relaxed);
+    if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(false);
     forgotten.fetch_add(shared.exchange(0));
   }
   epoch_.store(next_life(current), std::memory_order_seq_cst);

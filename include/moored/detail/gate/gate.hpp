@@ -159,8 +159,9 @@ class gate {
   /// Called by close(), not attached, when those inside have left, with the same deadline: moored's
   /// own threads are to end.
   std::atomic<void (*)(const deadline&) noexcept> end_own_threads{nullptr};
-  /// Called by close() when no more threads enter, attached, while Python still works.
-  std::atomic<void (*)() noexcept> after_closing{nullptr};
+  /// Called when no more threads enter: by close(), attached, while Python still works; or, with
+  /// false, by interpreter_has_ended(), when no Python can be run any more.
+  std::atomic<void (*)(bool is_attached) noexcept> after_closing{nullptr};
 
   std::atomic<std::uint64_t> shared{0};  ///< 1 while there is a shared state: made, not kept.
   std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
@@ -202,7 +203,8 @@ class passage {
  public:
   passage() noexcept : passage(the_gate.now()) {}
   explicit passage(epoch current) noexcept
-      : inside_(is_open(current) ? the_gate.enter(current) : nullptr) {}
+      : inside_(is_open(current) && !the_gate.has_ended_unseen() ? the_gate.enter(current)
+                                                                 : nullptr) {}
   ~passage() {
     if (inside_ != nullptr) the_gate.leave_unused(*inside_);
   }

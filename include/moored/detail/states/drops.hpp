@@ -100,9 +100,13 @@ class main_drops {
  public:
   constexpr main_drops() noexcept = default;
 
-  /// As drops::add, and asks main to empty the list at its next turn in Python.
+  /// As drops::add, and asks main to empty the list at its next turn in Python. While it is counted
+  /// in, the end of the epoch has not emptied the list for the last time. An object that comes
+  /// later is forgotten.
   void add(PyObject* object, const home& of) noexcept {
     watch_for_ends();
+    const passage inside;
+    if (!inside) return drops::forget(1);
     list_.add(object, of);
     ask();
   }
@@ -150,7 +154,9 @@ MOORED_CONSTINIT inline main_drops the_main_drops;
 
 inline void main_drops::watch_for_ends() noexcept {
   if (watching_.load(std::memory_order_acquire)) return;
-  the_gate.after_closing.store([]() noexcept { the_main_drops.empty(); });
+  the_gate.after_closing.store([](bool is_attached) noexcept {
+    is_attached ? the_main_drops.empty() : the_main_drops.list_.forget_all();
+  });
   if (pthread_atfork(nullptr, nullptr, [] { the_main_drops.after_fork(); }) == 0)
     watching_.store(true, std::memory_order_release);
 }
