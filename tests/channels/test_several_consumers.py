@@ -7,38 +7,9 @@ import threading
 
 import pytest
 from limits import HANG_S
+from loop_runners import ASYNCIO_LOOPS, LOOPS, TRIO_LOOPS, asyncio_run, trio_run, uvloop_run
 
 import moored
-
-
-def asyncio_run(main):
-    return asyncio.run(main())
-
-
-def uvloop_run(main):
-    loop = pytest.importorskip("uvloop").new_event_loop()
-    try:
-        return loop.run_until_complete(main())
-    finally:
-        loop.close()
-
-
-def trio_run(main):
-    return pytest.importorskip("trio").run(main)
-
-
-def anyio_run(main):
-    return pytest.importorskip("anyio").run(main, backend="asyncio")
-
-
-def anyio_trio_run(main):
-    pytest.importorskip("trio")
-    return pytest.importorskip("anyio").run(main, backend="trio")
-
-
-LOOPS = [asyncio_run, uvloop_run, trio_run, anyio_run, anyio_trio_run]
-ASYNCIO_LOOPS = [asyncio_run, uvloop_run]
-TRIO_LOOPS = [trio_run, anyio_trio_run]
 
 
 def yield_once(run):

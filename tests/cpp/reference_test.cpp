@@ -102,6 +102,20 @@ TEST(reference, dropped_with_an_exception_set_leaves_it_set) {
   });
 }
 
+TEST(reference, that_is_dropped_in_the_moment_of_the_closing_is_counted) {
+  in_child([] {
+    const python interpreter;
+    moored::open();
+    run(counted_source);
+    PyObject* const object = make_counted(1).front().release();
+    const auto of = moored::detail::home::here();
+    moored::detail::the_gate.close();
+    // A thread that has found the gate open, and comes here when it is not any more.
+    on_thread_joined_with_gil([&] { moored::detail::the_main_drops.add(object, of); });
+    EXPECT_EQ(moored::count().references_forgotten, 1U);
+  });
+}
+
 TEST(reference, of_the_parent_is_not_finalised_in_the_child_of_a_fork) {
   in_child([] {
     const python interpreter;

@@ -6,8 +6,8 @@
 //
 // The functions stand before the C library's own because this library is preloaded. Any thread may
 // call them, a signal's handler, and the child of fork or vfork: nothing is allocated, and nothing
-// but the stack is written to. A thread that is attached to Python is in none of these, and
-// finalises first what would be lost (process_end.hpp).
+// but the stack is written to. Python's own calls come from none of these, and
+// finalise first what would be lost (process_end.hpp).
 #include <alloca.h>
 #include <spawn.h>
 #include <unistd.h>

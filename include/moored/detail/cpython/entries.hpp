@@ -45,7 +45,8 @@ namespace cpython {
 }
 
 /// True when an exception is noted as being handled (sys.exc_info()). Attached by the state,
-/// outside of every frame: then native code has left it there, by PyErr_SetExcInfo.
+/// outside of every frame: then native code has left it there, by PyErr_SetExcInfo. A hint: it is
+/// dropped by that same call, which does no harm where there is none.
 [[nodiscard]] inline bool handles_exception(const PyThreadState* state) noexcept {
   const PyObject* const handled = state->exc_info->exc_value;
   return handled != nullptr && handled != Py_None;

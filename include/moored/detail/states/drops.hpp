@@ -155,7 +155,10 @@ MOORED_CONSTINIT inline main_drops the_main_drops;
 inline void main_drops::watch_for_ends() noexcept {
   if (watching_.load(std::memory_order_acquire)) return;
   the_gate.after_closing.store([](bool is_attached) noexcept {
-    is_attached ? the_main_drops.empty() : the_main_drops.list_.forget_all();
+    if (is_attached)
+      the_main_drops.empty();
+    else
+      the_main_drops.list_.forget_all();
   });
   if (pthread_atfork(nullptr, nullptr, [] { the_main_drops.after_fork(); }) == 0)
     watching_.store(true, std::memory_order_release);
