@@ -161,7 +161,12 @@ inline void gate::interpreter_has_ended() noexcept {
     if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(nullptr);
     epoch_.store(closed(current), std::memory_order_seq_cst);
     given_up_.store(current | phase::mask, std::memory_order_seq_cst);
-    overdue.fetch_add(attendance_.load()->inside(), std::memory_order_relaxed);
+    // A thread that is making a state has looked before, and must not find the interpreter without
+    // states. CPython may have stopped it there for ever, with tracemalloc on: so not for long.
+    const attendance& here = *attendance_.load();
+    deadline until(std::chrono::milliseconds(100));
+    look_until([&] { return here.making.load(std::memory_order_seq_cst) == 0; }, until);
+    overdue.fetch_add(here.inside(), std::memory_order_relaxed);
     if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(false);
     forgotten.fetch_add(shared.exchange(0));
   }
