@@ -89,27 +89,30 @@ class Workspace:
         return status
 
     def prepare(self, extras: str) -> None:
-        """Make the venv and install the package with its extras into it, from this checkout."""
+        """Make the venv and install moored with its extras, and its lab, from this checkout."""
         self.log.unlink(missing_ok=True)
         # By the link's text: a venv of the sid folder leads nowhere when seen from outside.
         if os.path.realpath(self.python) != self.interpreter.executable:
             shutil.rmtree(self.venv, ignore_errors=True)
             self.run(self.interpreter.executable, "-m", "venv", self.venv, limit=QUICK_S)
         self._pip("install", "--quiet", *BUILD_TOOLS, limit=QUICK_S)
-        self._pip(
-            "install",
-            "--no-build-isolation",
-            "--prefer-binary",
-            f"--config-settings=build-dir={self.build / 'package'}",
-            f"{CHECKOUT}[{extras}]",
-            limit=BUILD_S,
-        )
+        charts = "[charts]" if self.default else ""
+        self._install_from(CHECKOUT, f"[{extras}]", "package")
+        self._install_from(CHECKOUT / "lab", charts, "lab")
 
     def install_wheels(self, *wanted: str) -> None:
         """Install what some tests need, one by one; those tests say what lacks."""
         pip = (self.python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
         for one in wanted:
             self.attempt(*pip, one, limit=QUICK_S)
+
+    def _install_from(self, folder: Path, extras: str, build: str) -> None:
+        self._pip(
+            *("install", "--no-build-isolation", "--prefer-binary"),
+            f"--config-settings=build-dir={self.build / build}",
+            f"{folder}{extras}",
+            limit=BUILD_S,
+        )
 
     def _pip(self, *words: str | Path, limit: float) -> None:
         self.run(self.python, "-m", "pip", *words, limit=limit)

@@ -10,8 +10,8 @@ from typing import Any
 
 from limits import HANG_S
 
-from moored.lab import paths
-from moored.lab.loops import impossible
+from moored_lab.wakeup import paths
+from moored_lab.wakeup.loops import impossible
 
 ALL_MODES = [
     "null",
@@ -75,7 +75,7 @@ class Server(Child):
     """A running server; `ready` is what it said first."""
 
     def __init__(self, mode: str, *options: object) -> None:
-        command = [sys.executable, "-m", "moored.lab.server", "--handler-us", "2"]
+        command = [sys.executable, "-m", "moored_lab.wakeup.server", "--handler-us", "2"]
         super().__init__(*command, "--mode", mode, *options)
         self.ready = self.hear()
         self.port = int(self.ready["port"])

@@ -7,10 +7,10 @@ import sys
 import pytest
 from limits import HANG_S
 
-from moored.bench import attach
-from moored.lab.rounds import Samples
+from moored_lab.bench import attach
+from moored_lab.bench.rounds import Samples
 
-_cost = pytest.importorskip("moored._cost", reason="the lab is not built")
+_cost = pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
 def _bench_attach(*words: str) -> subprocess.CompletedProcess[str]:

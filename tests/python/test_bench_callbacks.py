@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from limits import HANG_S
 
-from moored.bench import callbacks, verdict
-from moored.bench.bindings import BINDINGS, Binding
-from moored.bench.interpreter import Interpreter, look_at
-from moored.bench.programs import AGAIN, PLAIN, STARTUP
-from moored.bench.turns import ASKS, BY_HAND, CHURN, EMPTY, LOGS, MANY, STOCK, WAYS, Plan
-from moored.bench.workshop import SOURCES, CannotBuild, Workshop
+from moored_lab.bench import callbacks, verdict
+from moored_lab.bench.bindings import BINDINGS, Binding
+from moored_lab.bench.interpreter import Interpreter, look_at
+from moored_lab.bench.programs import AGAIN, PLAIN, STARTUP
+from moored_lab.bench.turns import ASKS, BY_HAND, CHURN, EMPTY, LOGS, MANY, STOCK, WAYS, Plan
+from moored_lab.bench.workshop import SOURCES, CannotBuild, Workshop
 
 NAMES = {one.key: one.name for one in BINDINGS}
 KEEPING = ["keep_thread", "run", BY_HAND]
@@ -181,8 +181,8 @@ def test_a_tool_that_fails_is_quoted_and_logged(shop):
 def test_other_sources_are_built_elsewhere(shop, tmp_path, monkeypatch):
     changed = tmp_path / "sources"
     shutil.copytree(SOURCES, changed)
-    monkeypatch.setattr("moored.bench.workshop.HERE", tmp_path)
-    monkeypatch.setattr("moored.bench.workshop.SOURCES", changed)
+    monkeypatch.setattr("moored_lab.bench.workshop.HERE", tmp_path)
+    monkeypatch.setattr("moored_lab.bench.workshop.SOURCES", changed)
     for name in ("workshop.py", "bindings.py"):
         shutil.copy(SOURCES.parent / name, tmp_path / name)
     assert Workshop(shop.interpreter, tmp_path).folder.name == shop.folder.name

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from limits import BUILD_S, HANG_S
 
-from moored.bench import delivery_verdict
-from moored.bench.delivery import OPEN, SATURATION, WAYS
+from moored_lab.bench import delivery_verdict
+from moored_lab.bench.delivery import OPEN, SATURATION, WAYS
 
 Row = dict[str, Any]
 

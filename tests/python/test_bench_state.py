@@ -7,9 +7,9 @@ import sys
 import pytest
 from limits import HANG_S
 
-from moored.bench import state
+from moored_lab.bench import state
 
-pytest.importorskip("moored._cost", reason="the lab is not built")
+pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
 def _bench_state(*words: str) -> subprocess.CompletedProcess[str]:

@@ -172,8 +172,8 @@ def run_cli(
 TALKER = """
 import sys
 from moored import cli
-from moored.cli import outputs
-from moored.report import document, table
+from moored_lab.commands import outputs
+from moored_lab.report import document, table
 class Talker:
     HELP = "\u00b1"
     def add_arguments(self, parser):

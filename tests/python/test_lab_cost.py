@@ -9,10 +9,10 @@ import sys
 import pytest
 from limits import HANG_S
 
-from moored.lab import cost
-from moored.lab.rounds import Samples
+from moored_lab.bench import cost
+from moored_lab.bench.rounds import Samples
 
-pytest.importorskip("moored._cost", reason="the lab is not built")
+pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-pytest.importorskip("moored._lab", reason="the lab was not built into this installation")
+pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
 
 from lab_processes import MODES, Child, Server, accounted
 from limits import HANG_S

@@ -9,13 +9,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from moored.lab.background import Ticks, read_ticks
-from moored.lab.calibration import next_handler_us
-from moored.lab.cpus import Places, places, staying_on
-from moored.lab.findings import findings
-from moored.lab.options import USUAL_MODES, BadOption, Options, modes_in
-from moored.lab.phases import Phase, rows_of
-from moored.lab.sampling import ProcessGone, Sample, Sampler, ThreadUse, Usage, read_sample, usage
+from moored_lab.wakeup.background import Ticks, read_ticks
+from moored_lab.wakeup.calibration import next_handler_us
+from moored_lab.wakeup.cpus import Places, places, staying_on
+from moored_lab.wakeup.findings import findings
+from moored_lab.wakeup.options import USUAL_MODES, BadOption, Options, modes_in
+from moored_lab.wakeup.phases import Phase, rows_of
+from moored_lab.wakeup.sampling import (
+    ProcessGone,
+    Sample,
+    Sampler,
+    ThreadUse,
+    Usage,
+    read_sample,
+    usage,
+)
 
 MAIN, IO = 100, 101
 

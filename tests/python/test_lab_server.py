@@ -9,19 +9,19 @@ import sys
 
 import pytest
 
-pytest.importorskip("moored._lab", reason="the lab was not built into this installation")
+pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
 
 from lab_processes import MODES, Sender, Server, accounted
 from limits import HANG_S
 
-from moored.lab import paths
-from moored.lab.loops import impossible
+from moored_lab.wakeup import paths
+from moored_lab.wakeup.loops import impossible
 
 pytestmark = pytest.mark.lab
 
 
 def run_server(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "moored.lab.server", *options]
+    command = [sys.executable, "-m", "moored_lab.wakeup.server", *options]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=HANG_S, stdin=subprocess.DEVNULL
     )
@@ -227,14 +227,14 @@ def test_a_taken_port_is_one_line() -> None:
         done = run_server("--mode", "kept", "--port", str(port))
     assert done.returncode == 1
     assert done.stderr == (
-        f"moored.lab.server: port {port} is taken: give another one, or 0 for a free one\n"
+        f"moored_lab.wakeup.server: port {port} is taken: give another one, or 0 for a free one\n"
     )
 
 
 def test_a_server_in_this_process_leaves_no_thread() -> None:
     program = """
 import os, pathlib
-from moored.lab.running import RunningServer, ServerOptions
+from moored_lab.wakeup.running import RunningServer, ServerOptions
 with RunningServer(ServerOptions(mode="kept", threads=3), print, []) as server:
     # The kernel may have threads of its own there, for io_uring.
     names = [name.read_text() for name in pathlib.Path("/proc/self/task").glob("*/comm")]
@@ -249,7 +249,7 @@ print(len(os.listdir("/proc/self/task")))
 
 def test_an_interpreter_that_ends_first_ends_the_server() -> None:
     program = """
-from moored.lab.running import RunningServer, ServerOptions
+from moored_lab.wakeup.running import RunningServer, ServerOptions
 server = RunningServer(ServerOptions(mode="kept", threads=3), print, [])
 print("ends")
 """

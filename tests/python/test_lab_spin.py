@@ -8,9 +8,9 @@ import sys
 import pytest
 from limits import HANG_S
 
-from moored.lab import spin
-from moored.lab.options import BadOption, Options
-from moored.lab.process import LabMissing
+from moored_lab.wakeup import spin
+from moored_lab.wakeup.options import BadOption, Options
+from moored_lab.wakeup.process import LabMissing
 
 
 @pytest.fixture

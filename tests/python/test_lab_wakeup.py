@@ -13,11 +13,11 @@ import pytest
 from limits import HANG_S
 
 from moored.cli import main
-from moored.lab import process
-from moored.lab.options import USUAL_MODES as MODES
-from moored.lab.options import Options
-from moored.lab.process import LabMissing, load_sender
-from moored.lab.wakeup import Result, run
+from moored_lab.wakeup import process
+from moored_lab.wakeup.options import USUAL_MODES as MODES
+from moored_lab.wakeup.options import Options
+from moored_lab.wakeup.process import LabMissing, load_sender
+from moored_lab.wakeup.wakeup import Result, run
 
 # The controller against processes that misbehave on order
 
@@ -27,7 +27,7 @@ import json, os, signal, sys, time
 trouble, after = os.environ.get("TROUBLE", ""), int(os.environ.get("AFTER", "0"))
 def say(**message): print(json.dumps(message), flush=True)
 if trouble == "start": sys.exit("the port is taken")
-if trouble == "missing": sys.exit("No module named 'moored.lab'")
+if trouble == "missing": sys.exit("No module named 'moored_lab.wakeup'")
 if trouble == "garbage": print("what", flush=True)
 delivered = 0
 def counters():
@@ -70,7 +70,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made[name].write_text(text.format(python=sys.executable))
         made[name].chmod(made[name].stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(process, "load_sender", lambda: made["sender"])
-    monkeypatch.setattr("moored.lab.wakeup.load_sender", lambda: made["sender"])
+    monkeypatch.setattr("moored_lab.wakeup.wakeup.load_sender", lambda: made["sender"])
     monkeypatch.setenv("MODES", " ".join(MODES))
     monkeypatch.chdir(tmp_path)
     return [

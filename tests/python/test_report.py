@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from moored.report import chart, wakeup_chart
-from moored.report.document import describe, write_json
-from moored.report.place import CannotWrite, check_writable
-from moored.report.table import Column, Grid, in_parts, show
+from moored_lab.report import chart, wakeup_chart
+from moored_lab.report.document import describe, write_json
+from moored_lab.report.place import CannotWrite, check_writable
+from moored_lab.report.table import Column, Grid, in_parts, show
 
 
 class Terminal(io.StringIO):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from moored.torture.cases import BINDINGS, ENDINGS, INTERLUDES, KINDS, Case, Worker, draw
-from moored.torture.judge import faults
+from moored_lab.torture.cases import BINDINGS, ENDINGS, INTERLUDES, KINDS, Case, Worker, draw
+from moored_lab.torture.judge import faults
 
 COUNTED = (
     *("unjoined", "overdue", "failures", "made", "adopted", "kept", "freed", "forgotten"),

@@ -16,7 +16,7 @@ from limits import HANG_S
 from programs import LAUNCHER, compile_c
 
 import moored
-from moored.report import document
+from moored_lab.report import document
 
 OURS = ".".join(map(str, sys.version_info[:2]))
 HAS_CHUNKS = sys.version_info >= (3, 11)

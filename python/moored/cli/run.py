@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from moored._places import installed
-from moored.cli.errors import NOT_POSSIBLE_HERE, CommandError
+
+from .errors import CommandError, ExitCode
 
 HELP = "run a program whose native threads keep their thread states, unchanged"
 
@@ -60,7 +61,7 @@ def pass_on(words: Sequence[str]) -> NoReturn:
         raise CommandError(
             "run: it needs a 64-bit Linux with glibc, and moored was built without it; "
             "call moored.install() in the program instead",
-            NOT_POSSIBLE_HERE,
+            ExitCode.NOT_POSSIBLE_HERE,
         ) from error
     os.execv(launcher, ["moored", "run", f"--with-python={sys.executable}", *words])
 

@@ -1,0 +1,1 @@
+"""The commands that moored-lab plugs into `moored`, a file each."""

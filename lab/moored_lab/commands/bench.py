@@ -1,0 +1,10 @@
+"""moored bench: peers side by side."""
+
+HELP = "compare ways into Python, side by side in one run"
+
+COMMANDS = {
+    "attach": "moored_lab.commands.bench_attach",
+    "callbacks": "moored_lab.commands.bench_callbacks",
+    "delivery": "moored_lab.commands.bench_delivery",
+    "state": "moored_lab.commands.bench_state",
+}

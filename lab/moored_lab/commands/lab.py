@@ -1,0 +1,10 @@
+"""moored lab: the ThreadWakeup experiment and what belongs to it."""
+
+HELP = "measure the ways into Python on a real IO server"
+
+COMMANDS = {
+    "wakeup": "moored_lab.commands.lab_wakeup",
+    "cost": "moored_lab.commands.lab_cost",
+    "spin": "moored_lab.commands.lab_spin",
+    "serve": "moored_lab.commands.lab_serve",
+}

@@ -1,0 +1,66 @@
+"""The registry: every command of `moored`, those that other distributions plug in included."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from .errors import CommandError, ExitCode
+
+# A command is a module with HELP, add_arguments(parser) and run(arguments), which returns the exit
+# code; or, for a group of commands, with HELP and COMMANDS. It is imported only when it is named,
+# so that a command which lacks something here harms no other.
+OWN = {"run": "moored.cli.run"}
+ENTRY_POINTS = "moored.commands"
+OF_THE_LAB = ("lab", "bench", "torture")
+LAB_IS_MISSING = (
+    "it comes with moored-lab, which is not installed: in a checkout of moored, pip install ./lab"
+)
+
+
+def commands() -> dict[str, str]:
+    """Return the module of each command that is installed, by the command's name."""
+    plugged = {one.name: one.value for one in entry_points(group=ENTRY_POINTS)}
+    return OWN | {name: plugged[name] for name in sorted(plugged, key=_place) if name not in OWN}
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Order the lab's commands as they are listed here, and others by name after them."""
+    return (OF_THE_LAB.index(name) if name in OF_THE_LAB else len(OF_THE_LAB), name)
+
+
+def declare(
+    parser: argparse.ArgumentParser, modules: Mapping[str, str], words: Sequence[str]
+) -> None:
+    """Declare the command that `words` name, or all of them when they name none."""
+    named = words[0] if words and not words[0].startswith("-") else None
+    if named is not None and named not in modules:
+        if named in OF_THE_LAB:
+            raise CommandError(f"{named}: {LAB_IS_MISSING}", ExitCode.NOT_POSSIBLE_HERE)
+        raise CommandError(
+            f"there is no command {named!r}; there are: {', '.join(modules)}", ExitCode.USAGE
+        )
+    parsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in [named] if named is not None else modules:
+        try:
+            module = importlib.import_module(modules[name])
+        except ImportError as error:
+            if named is not None:
+                raise CommandError(
+                    f"{name} cannot run here: {error}", ExitCode.NOT_POSSIBLE_HERE
+                ) from error
+            parsers.add_parser(name, help=f"(not available here: {error})")
+            continue
+        _declare_one(
+            parsers.add_parser(name, help=module.HELP, description=module.HELP), module, words[1:]
+        )
+
+
+def _declare_one(parser: argparse.ArgumentParser, module: ModuleType, words: Sequence[str]) -> None:
+    if hasattr(module, "COMMANDS"):
+        return declare(parser, module.COMMANDS, words)
+    parser.set_defaults(run=module.run)
+    module.add_arguments(parser)
