@@ -16,11 +16,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(TESTS)
-        if place.parts[0] == "consumers":
+        if place.parts[0] in ("consumers", "docs"):
             item.add_marker(pytest.mark.consumer)
         elif place.name.startswith(("test_lab", "test_bench")):
             item.add_marker(pytest.mark.lab)
-        elif place.parts[0] == "unmodified" and not (
+        elif "unmodified" in place.parts and not (
             "debians" in item.name or place.name == "test_processes.py"
         ):
             item.add_marker(pytest.mark.program)

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from building import (
-    CHECKOUT,
-    FROM_WHEEL,
-    HERE,
-    build_with_cmake,
-    needs_cmake,
-    needs_compiler,
-    needs_library,
-    run,
-)
-from limits import HANG_S
+from building import CHECKOUT, FROM_WHEEL, HERE
+from support.building import build, build_with_cmake, needs_cmake, needs_compiler, needs_library
+from support.limits import HANG_S
+from support.processes import finish
 
 import moored
 
 
 def visit(folder: Path) -> None:
     """Have the module that was built into this folder call back from its thread."""
-    said = run(sys.executable, HERE / "visits.py", "consumer", PYTHONPATH=str(folder), limit=HANG_S)
+    said = build(
+        sys.executable, HERE / "visits.py", "consumer", PYTHONPATH=str(folder), limit=HANG_S
+    )
     assert said == "moored\n"
 
 
@@ -37,7 +31,7 @@ import consumer, moored
 channel = moored.Channel(consumer.packets(3))
 assert [packet.number for batch in channel for packet in batch] == [0, 1, 2]
 """
-    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
+    build(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 def share_the_cache(folder: Path) -> None:
@@ -58,13 +52,13 @@ if sys.version_info >= (3, 11):
 else:
     assert consumer.install() == 9  # MOORED_NOTHING_TO_GAIN
 """
-    run(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
+    build(sys.executable, "-c", script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 def installed_under(prefix: Path) -> str:
     """Install moored with cmake --install, and say where find_package finds it."""
-    run("cmake", "-S", CHECKOUT, "-B", prefix / "build")
-    run("cmake", "--install", prefix / "build", "--prefix", prefix)
+    build("cmake", "-S", CHECKOUT, "-B", prefix / "build")
+    build("cmake", "--install", prefix / "build", "--prefix", prefix)
     return f"-DCMAKE_PREFIX_PATH={prefix}"
 
 
@@ -74,13 +68,13 @@ def installed_under(prefix: Path) -> str:
 def test_program_that_embeds_python(package: str, tmp_path: Path) -> None:
     where = FROM_WHEEL if package == "wheel" else installed_under(tmp_path / "prefix")
     build_with_cmake(HERE / "find_package", tmp_path / "build", where)
-    said = run(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=HANG_S)
+    said = build(tmp_path / "build" / "consumer", PYTHONHOME=sys.base_prefix, limit=HANG_S)
     assert said == "moored\n"
 
 
 @needs_compiler
 def test_extension_built_with_the_wheel_alone(tmp_path: Path) -> None:
-    run(
+    build(
         *("c++", "-std=c++20", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"),
         *("-I", moored.get_include(), "-I", sysconfig.get_path("include")),
         *(HERE / "wheel_only" / "module.cpp", "-o", tmp_path / "consumer.so"),
@@ -133,7 +127,7 @@ def test_a_project_without_python_can_have_moored_in_it(tmp_path: Path) -> None:
         "  message(FATAL_ERROR wrong)\n"
         "endif()\n"
     )
-    said = run("cmake", "-S", tmp_path, "-B", tmp_path / "build")
+    said = build("cmake", "-S", tmp_path, "-B", tmp_path / "build")
     assert "moored: no moored::c, for there are no headers of Python 3.10 or later" in said
 
 
@@ -144,7 +138,7 @@ def test_extension_in_c_by_setuptools_alone(tmp_path: Path) -> None:
     source.mkdir()
     for file in (HERE / "setuptools" / "setup.py", HERE / "c" / "module.c"):
         shutil.copy(file, source)
-    run(
+    build(
         *(sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "built"),
         folder=source,
     )
@@ -169,10 +163,10 @@ def test_what_the_c_source_cannot_be_compiled_with_is_one_error(
         pytest.skip(f"no {compiler} here")
     words = [compiler, "-fsyntax-only", *flags, moored.get_c_source()]
     words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if "error:" in line]
-    assert len(errors) == 1, done.stderr
+    done = finish(*words)
+    assert done.code != 0
+    errors = [line for line in done.err.splitlines() if "error:" in line]
+    assert len(errors) == 1, done.err
     assert said in errors[0]
 
 
@@ -195,11 +189,11 @@ def test_what_the_headers_cannot_be_compiled_with_ends_in_one_error(
     source.write_text("#include <moored/moored.hpp>\n")
     words = [compiler, "-fsyntax-only", *flags, source]
     words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    done = finish(*words)
+    assert done.code != 0
+    errors = [line for line in done.err.splitlines() if "error:" in line]
     assert said in errors[0]
-    assert len(errors) == 2, done.stderr
+    assert len(errors) == 2, done.err
     assert "that_error_ends_it" in errors[1]
 
 
@@ -209,16 +203,16 @@ def test_an_int_that_does_not_fit_has_no_converter(tmp_path: Path) -> None:
     source.write_text("#include <moored/moored.hpp>\nmoored::channel<__int128> wide;\n")
     words = ["c++", "-fsyntax-only", "-std=gnu++17", source]
     words += ["-I", moored.get_include(), "-I", sysconfig.get_path("include")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode != 0
-    assert "an int of more than 64 bits has no converter" in done.stderr
+    done = finish(*words)
+    assert done.code != 0
+    assert "an int of more than 64 bits has no converter" in done.err
 
 
 @needs_compiler
 def test_cython_module(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
     shutil.copytree(HERE / "cython", tmp_path / "source")
-    run(
+    build(
         *(sys.executable, tmp_path / "source" / "setup.py", "build_ext"),
         *("--build-lib", tmp_path, "--build-temp", tmp_path / "objects"),
     )
@@ -228,14 +222,14 @@ def test_cython_module(tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.skipif(not shutil.which("rustc"), reason="no Rust compiler here")
 def test_rust_library(tmp_path: Path) -> None:
-    run(
+    build(
         *("c++", "-std=c++20", "-c", "-fPIC", "-fvisibility=hidden"),
         *("-I", moored.get_include(), "-I", sysconfig.get_path("include")),
         *(moored.get_c_source(), "-o", tmp_path / "moored_c.o"),
     )
-    run("ar", "rcs", tmp_path / "libmoored_c.a", tmp_path / "moored_c.o")
+    build("ar", "rcs", tmp_path / "libmoored_c.a", tmp_path / "moored_c.o")
     library = tmp_path / "libconsumer.so"
-    run(
+    build(
         *("rustc", "--edition", "2021", "--crate-type", "cdylib", "-D", "warnings"),
         *("-L", tmp_path, "-l", "static=moored_c", "-l", "stdc++", "-o", library),
         HERE / "rust" / "consumer.rs",
@@ -251,4 +245,4 @@ def visit():
 assert call(ctypes.py_object(visit), 3) == 3
 assert seen == [1, 2, 3], seen
 """
-    run(sys.executable, "-c", script, limit=HANG_S)
+    build(sys.executable, "-c", script, limit=HANG_S)

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from building import CHECKOUT, FROM_WHEEL, build_with_cmake, needs_cmake, needs_library, run
-from limits import HANG_S
+from building import CHECKOUT, FROM_WHEEL
+from support.building import build, build_with_cmake, needs_cmake, needs_library
+from support.limits import HANG_S
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -17,7 +18,7 @@ EXAMPLES = CHECKOUT / "examples"
 @needs_library
 def test_io_worker(tmp_path: Path) -> None:
     build_with_cmake(EXAMPLES / "io_worker", tmp_path, FROM_WHEEL)
-    said = run(
+    said = build(
         *(tmp_path / "io_worker", EXAMPLES / "io_worker" / "count.py"),
         stdin="a line\nand another line\n",
         limit=HANG_S,
@@ -32,7 +33,7 @@ def test_nanobind_ticker(tmp_path: Path) -> None:
     where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
     build_with_cmake(EXAMPLES / "nanobind_ticker", tmp_path, FROM_WHEEL, where)
     script = EXAMPLES / "nanobind_ticker" / "tick.py"
-    said = run(sys.executable, script, PYTHONPATH=str(tmp_path), limit=HANG_S)
+    said = build(sys.executable, script, PYTHONPATH=str(tmp_path), limit=HANG_S)
     assert said == "tick 1, seen 1\ntick 2, seen 2\ntick 3, seen 3\n"
 
 
@@ -41,7 +42,7 @@ def run_channel_example(name: str, script: str, folder: Path) -> str:
     nanobind = pytest.importorskip("nanobind")
     where = f"-Dnanobind_DIR={nanobind.cmake_dir()}"
     build_with_cmake(EXAMPLES / name, folder, FROM_WHEEL, where)
-    return run(sys.executable, EXAMPLES / name / script, PYTHONPATH=str(folder), limit=HANG_S)
+    return build(sys.executable, EXAMPLES / name / script, PYTHONPATH=str(folder), limit=HANG_S)
 
 
 @needs_cmake

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from building import HERE, needs_compiler, needs_library, run
+from building import HERE
+from support.building import build, needs_compiler, needs_library
+from support.processes import finish
 
 import moored
 
@@ -30,7 +31,7 @@ def build_extension(
 ) -> Path:
     """Compile extension.cpp with default visibility, as a plain command does."""
     target = folder / f"{name}{SUFFIX}"
-    run(
+    build(
         *("c++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-DNAME={name}", *flags),
         *include_flags(headers or moored.get_include()),
         *(SOURCES / "extension.cpp", "-o", target),
@@ -45,7 +46,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(script: str, *folders: Path) -> str:
-    return run(
+    return build(
         sys.executable, "-c", script, PYTHONPATH=os.pathsep.join(map(str, folders)), limit=60
     )
 
@@ -73,7 +74,7 @@ for number in range(24):
 
 @pytest.mark.skipif(not shutil.which("nm"), reason="no nm here")
 def test_an_extension_shows_no_symbol_of_moored_but_the_cache(first: Path) -> None:
-    shown = run("nm", "-D", "-C", first / f"first{SUFFIX}").splitlines()
+    shown = build("nm", "-D", "-C", first / f"first{SUFFIX}").splitlines()
     symbols = [line for line in shown if "moored" in line]
     assert symbols
     assert not [line for line in symbols if "the_chunk_cache" not in line]
@@ -115,6 +116,7 @@ def test_copies_of_the_headers_share_nothing(first: Path, second: Path, as_globa
 import os, sys
 {loads}
 import first, second
+from support.processes import finish
 told = []
 for module in (first, second, first):
     module.tell(lambda batch, name=module.__name__: told.extend((name, event) for event in batch))
@@ -141,7 +143,7 @@ def load():
 def closing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Build a program that closes a plugin, and the plugin."""
     folder = tmp_path_factory.mktemp("closing")
-    run(
+    build(
         *("c++", "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
         "-fno-gnu-unique",  # the loader keeps a library with such a symbol by itself
         *include_flags(moored.get_include()),
@@ -149,7 +151,7 @@ def closing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     libraries = sysconfig.get_config_var("LIBDIR")
     version = sysconfig.get_config_var("LDVERSION")
-    run(
+    build(
         *("c++", "-std=c++17", "-pthread", SOURCES / "closing.cpp", "-o", folder / "closing"),
         *include_flags(moored.get_include()),
         *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", f"-lpython{version}", "-ldl"),
@@ -170,5 +172,5 @@ def closing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_plugin_that_left_hooks_behind_stays(
     closing: tuple[Path, Path], function: str, thread: str, said: str
 ) -> None:
-    done = subprocess.run([*closing, function, thread], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    done = finish(*closing, function, thread, limit=60)
+    assert (done.code, done.out, done.err) == (0, said, "")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limits import HANG_S
+from support.limits import HANG_S
 
 # How long a script says nothing until it is said to hang: where it is known to, and where that
 # would be a surprise. And how long it waits itself for what is known not to come.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hazards import HAZARDS
-from limits import HANG_S
+from support.processes import Ending, finish
 
 CHECKOUT = Path(__file__).parents[2]
 RECORD = {
@@ -23,13 +22,8 @@ RECORD = {
 }
 
 
-def safety(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, CHECKOUT / "tools" / "safety.py", "--check", *words],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
+def safety(*words: str | Path) -> Ending:
+    return finish(sys.executable, CHECKOUT / "tools" / "safety.py", "--check", *words)
 
 
 def test_the_page_has_every_hazard():
@@ -45,8 +39,8 @@ def test_names_of_hazards_are_unique():
 def test_a_page_that_differs_is_noticed(tmp_path):
     (tmp_path / "5.json").write_text(json.dumps(RECORD))
     done = safety("--records", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == ("moored: docs/safety.md is not what the tests saw; run `make safety`\n")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == ("moored: docs/safety.md is not what the tests saw; run `make safety`\n")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +56,6 @@ def test_bad_records_are_one_clear_line(tmp_path, content, complaint):
     if content is not None:
         (tmp_path / "5.json").write_text(content)
     done = safety("--records", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(complaint)
-    assert done.stderr.count("\n") == 1
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(complaint)
+    assert done.err.count("\n") == 1

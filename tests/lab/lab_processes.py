@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any
 
-from limits import HANG_S
+from support.limits import HANG_S
 
 from moored_lab.wakeup import paths
 from moored_lab.wakeup.loops import impossible

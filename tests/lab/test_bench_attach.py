@@ -1,11 +1,10 @@
 """moored bench attach: every way has a row, goals are judged by the figures."""
 
 import json
-import subprocess
 import sys
 
 import pytest
-from limits import HANG_S
+from support.processes import Ending, run_moored
 
 from moored_lab.bench import attach
 from moored_lab.bench.rounds import Samples
@@ -13,20 +12,14 @@ from moored_lab.bench.rounds import Samples
 _cost = pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
-def _bench_attach(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "bench", "attach", *words],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+def _bench_attach(*words: str) -> Ending:
+    return run_moored("bench", "attach", *words)
 
 
 def test_every_way_has_a_row_with_a_ratio_or_a_reason(tmp_path):
     path = tmp_path / "attach.json"
     done = _bench_attach("--rounds", "3", "--json", str(path))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     document = json.loads(path.read_text())
     assert {"moored", "python", "machine", "command", "rows", "goals"} <= set(document)
     rows = {row["key"]: row for row in document["rows"]}
@@ -46,7 +39,7 @@ def test_strict_exits_4_exactly_when_a_goal_is_missed(tmp_path):
     path = tmp_path / "attach.json"
     done = _bench_attach("--rounds", "3", "--strict", "--json", str(path))
     met = [goal["met"] for goal in json.loads(path.read_text())["goals"]]
-    assert done.returncode == (0 if all(met) else 4), done.stderr
+    assert done.code == (0 if all(met) else 4), done.err
     assert len(met) == (3 if sys.version_info >= (3, 11) else 2)
 
 
@@ -78,6 +71,6 @@ def test_a_callback_that_raises_is_an_error_and_hangs_nothing(capfd):
 )
 def test_bad_input_is_one_line_and_exit_2(words, said):
     done = _bench_attach(*words)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from limits import HANG_S
+from support.limits import HANG_S
+from support.processes import run_moored, succeed
 
 from moored_lab.bench import callbacks, verdict
 from moored_lab.bench.bindings import BINDINGS, Binding
@@ -30,14 +30,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compile
 
 
 def _bench(*words: str | Path, limit: float = HANG_S, **variables: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "bench", "callbacks", *map(str, words)],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=limit,
-        check=False,
-    )
+    return run_moored("bench", "callbacks", *words, env=os.environ | variables, limit=limit)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +44,7 @@ def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, d
     """One short run with all bindings: what was printed, and the document."""
     path = tmp_path_factory.mktemp("whole") / "callbacks.json"
     done = _bench("--rounds", "1", "--cache", cache, "--json", path, limit=WHOLE_S)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     return done, json.loads(path.read_text())
 
 
@@ -72,10 +65,10 @@ def test_the_document_has_every_binding_and_the_verdict(whole):
     bindings = [row["binding"] for row in document["rows"] if "binding" in row]
     assert list(dict.fromkeys(bindings)) == list(NAMES.values())
     for name in NAMES.values():
-        assert name in done.stdout
+        assert name in done.out
     for goal in document["goals"]:
         met = "met" if goal["met"] else "missed"
-        assert f"{met}: {goal['name']}" in done.stdout
+        assert f"{met}: {goal['name']}" in done.out
     assert len(document["goals"]) >= 12
 
 
@@ -202,13 +195,13 @@ def test_a_binding_that_cannot_be_built_has_a_row_with_the_reason(cache, tmp_pat
     path = tmp_path / "callbacks.json"
     words = ("--bindings", "pyo3", "--rounds", "1", "--json", path)
     done = _bench(*words, "--cache", tmp_path / "cache", PATH=str(tools))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     rows = [row for row in json.loads(path.read_text())["rows"] if "binding" in row]
     assert [row["note"] for row in rows] == [
         "not measured: there is no cargo; install Rust to measure PyO3"
     ]
-    assert rows[0]["note"] in done.stdout
-    assert "not judged: 1 that could not be measured" in done.stdout
+    assert rows[0]["note"] in done.out
+    assert "not judged: 1 that could not be measured" in done.out
 
 
 def _judged(rows: list[Row], minor: int) -> dict[str, bool]:
@@ -281,29 +274,29 @@ def test_where_nothing_is_to_be_gained_nothing_is_promised():
 )
 def test_bad_input_is_one_line(words, said, code):
     done = _bench(*words)
-    assert done.returncode == code
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == code
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_python_without_moored_is_told_how_to_get_it(tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    succeed(sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare")
     python = tmp_path / "bare" / "bin" / "python"
     done = _bench("--python", python)
-    assert done.returncode == 2
-    assert f"in a checkout of moored: {python} -m pip install ." in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert f"in a checkout of moored: {python} -m pip install ." in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_no_compiler_is_one_line_and_exit_3(tmp_path):
     done = _bench("--cache", tmp_path, PATH=str(tmp_path))
-    assert done.returncode == 3
-    assert done.stderr == (
+    assert done.code == 3
+    assert done.err == (
         "moored: bench callbacks: there is no C compiler (cc); install one, on Debian: gcc\n"
     )
 
 
 def test_under_moored_run_it_would_measure_nothing_stock():
     done = _bench(MOORED_RUN="1 k")
-    assert done.returncode == 2
-    assert "start it without moored run" in done.stderr
+    assert done.code == 2
+    assert "start it without moored run" in done.err

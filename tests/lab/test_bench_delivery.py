@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from limits import BUILD_S, HANG_S
+from support.limits import BUILD_S, HANG_S
+from support.processes import run_moored
 
 from moored_lab.bench import delivery_verdict
 from moored_lab.bench.delivery import OPEN, SATURATION, WAYS
@@ -19,13 +18,7 @@ Row = dict[str, Any]
 
 
 def _bench(*words: str | Path, limit: float = HANG_S) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "bench", "delivery", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=limit,
-        check=False,
-    )
+    return run_moored("bench", "delivery", *words, limit=limit)
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
@@ -34,7 +27,7 @@ def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "delivery.json"
     short = ("--rounds", "1", "--seconds", "0.1", "--cache", cache, "--json", path)
     done = _bench(*short, limit=BUILD_S)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     rows: list[Row] = json.loads(path.read_text())["rows"]
     for load in (SATURATION, OPEN):
         assert {row["key"] for row in rows if row["load"] == load} == set(WAYS)
@@ -44,7 +37,7 @@ def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
     own = [row for row in rows if row.get("key", "").startswith(("channel_wake", "channel_enter"))]
     assert all(row["note"] == "" for row in own)
     assert all(row["lost"] == 0 for row in rows if row["way"] == "channel.send")
-    assert "batch of 64 against by hand" in done.stdout
+    assert "batch of 64 against by hand" in done.out
 
 
 @pytest.mark.parametrize(
@@ -61,9 +54,9 @@ def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
 )
 def test_a_bad_option_is_one_line(words: tuple[str, ...]) -> None:
     done = _bench(*words)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert done.out == ""
 
 
 def _send(senders: int, ns: float, lost: int = 0) -> Row:

@@ -1,31 +1,23 @@
 """moored bench state: each way has a row, and a kept state costs memory."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from limits import HANG_S
+from support.processes import Ending, run_moored
 
 from moored_lab.bench import state
 
 pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
-def _bench_state(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "bench", "state", *words],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+def _bench_state(*words: str) -> Ending:
+    return run_moored("bench", "state", *words)
 
 
 def test_every_way_has_a_row_and_a_kept_state_costs_more_than_a_struct(tmp_path):
     path = tmp_path / "state.json"
     done = _bench_state("--rounds", "1", "--threads", "200", "--json", str(path))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     document = json.loads(path.read_text())
     assert {"moored", "python", "machine", "command", "rows", "threads"} <= set(document)
     rows = {row["key"]: row for row in document["rows"]}
@@ -48,6 +40,6 @@ def test_the_state_is_the_difference_in_the_same_round():
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--threads", "0"]])
 def test_bad_input_is_one_line_and_exit_2(words):
     done = _bench_state(*words)
-    assert done.returncode == 2
-    assert " ".join(words) in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert " ".join(words) in done.err
+    assert len(done.err.splitlines()) == 1

@@ -3,11 +3,10 @@
 import json
 import os
 import platform
-import subprocess
 import sys
 
 import pytest
-from limits import HANG_S
+from support.processes import Ending, run_moored
 
 from moored_lab.bench import cost
 from moored_lab.bench.rounds import Samples
@@ -20,15 +19,8 @@ def measured():
     return cost.run(rounds=3)
 
 
-def _lab_cost(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "lab", "cost", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+def _lab_cost(*words: str, **variables: str) -> Ending:
+    return run_moored("lab", "cost", *words, env={**os.environ, **variables})
 
 
 def test_every_operation_has_a_row_with_positive_figures(measured):
@@ -89,8 +81,8 @@ def test_the_verdict_follows_the_figures(ns, said):
 def test_the_command_prints_the_tables_and_writes_the_json(tmp_path):
     path = tmp_path / "cost.json"
     done = _lab_cost("--rounds", "2", "--json", str(path), "--no-chart")
-    assert done.returncode == 0, done.stderr
-    assert "data-stack chunk" in done.stdout
+    assert done.code == 0, done.err
+    assert "data-stack chunk" in done.out
     document = json.loads(path.read_text())
     assert {"moored", "python", "machine", "command", "rows"} <= set(document)
     assert len(document["rows"]) == len(cost.MEASURED) + len(cost.PARTS)
@@ -99,7 +91,7 @@ def test_the_command_prints_the_tables_and_writes_the_json(tmp_path):
 def test_the_chart_is_drawn_twice(tmp_path):
     pytest.importorskip("matplotlib")
     done = _lab_cost("--rounds", "2", "--out", str(tmp_path / "charts"))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     stem = f"cost-python{platform.python_version()}"
     assert {path.name for path in (tmp_path / "charts").iterdir()} == {f"{stem}.png", f"{stem}.svg"}
 
@@ -107,17 +99,17 @@ def test_the_chart_is_drawn_twice(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_before_anything_runs():
     pytest.importorskip("matplotlib")
     done = _lab_cost("--out", "/dev/null/charts")
-    assert done.returncode == 2
-    assert "/dev/null/charts" in done.stderr
+    assert done.code == 2
+    assert "/dev/null/charts" in done.err
 
 
 def test_without_matplotlib_there_is_one_line_and_exit_3(tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = _lab_cost("--out", str(tmp_path), PYTHONPATH=path)
-    assert done.returncode == 3
-    assert "pip install matplotlib" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 3
+    assert "pip install matplotlib" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -129,6 +121,6 @@ def test_without_matplotlib_there_is_one_line_and_exit_3(tmp_path):
 )
 def test_bad_input_is_one_line_and_exit_2(words, said):
     done = _lab_cost(*words)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1

@@ -17,7 +17,8 @@ import pytest
 pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
 
 from lab_processes import MODES, Child, Server, accounted
-from limits import HANG_S
+from support.limits import HANG_S
+from support.processes import finish
 
 pytestmark = pytest.mark.lab
 
@@ -288,15 +289,15 @@ def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:
 )
 def test_lab_serve_refuses_bad_options(options: list[str], code: int, word: str) -> None:
     command = [sys.executable, "-m", "moored", "lab", "serve", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode == code
-    assert word in done.stderr
+    done = finish(*command)
+    assert done.code == code
+    assert word in done.err
 
 
 def test_lab_serve_on_a_taken_port_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "moored", "lab", "serve", "--http", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode == 1
-    assert f"port {port} is taken" in done.stderr
+        done = finish(*command)
+    assert done.code == 1
+    assert f"port {port} is taken" in done.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
 
 from lab_processes import MODES, Sender, Server, accounted
-from limits import HANG_S
+from support.limits import HANG_S
+from support.processes import Ending, finish
 
 from moored_lab.wakeup import paths
 from moored_lab.wakeup.loops import impossible
@@ -20,22 +20,20 @@ from moored_lab.wakeup.loops import impossible
 pytestmark = pytest.mark.lab
 
 
-def run_server(*options: str) -> subprocess.CompletedProcess[str]:
+def run_server(*options: str) -> Ending:
     command = [sys.executable, "-m", "moored_lab.wakeup.server", *options]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=HANG_S, stdin=subprocess.DEVNULL
-    )
+    return finish(*command)
 
 
-def run_sender(*options: object) -> subprocess.CompletedProcess[str]:
+def run_sender(*options: object) -> Ending:
     command = [str(paths.load_sender()), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
+    return finish(*command)
 
 
 def run_program(text: str) -> tuple[int, str, str]:
     command = [sys.executable, "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
-    return done.returncode, done.stdout, done.stderr
+    done = finish(*command)
+    return done.code, done.out, done.err
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -194,11 +192,11 @@ def test_a_signal_stops_the_server_even_with_a_client_connected(mode: str, which
 
 def test_an_unknown_mode_is_one_line_and_a_usage_error() -> None:
     done = run_server("--mode", "warp")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "warp" in done.stderr
-    assert "asyncio-reader" in done.stderr
-    assert done.stdout == ""
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "warp" in done.err
+    assert "asyncio-reader" in done.err
+    assert done.out == ""
 
 
 @pytest.mark.parametrize(
@@ -216,17 +214,17 @@ def test_an_unknown_mode_is_one_line_and_a_usage_error() -> None:
 )
 def test_a_bad_option_is_one_line_and_a_usage_error(options: list[str]) -> None:
     done = run_server("--mode", "kept", *options)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert options[0] in done.stderr
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert options[0] in done.err
 
 
 def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_server("--mode", "kept", "--port", str(port))
-    assert done.returncode == 1
-    assert done.stderr == (
+    assert done.code == 1
+    assert done.err == (
         f"moored_lab.wakeup.server: port {port} is taken: give another one, or 0 for a free one\n"
     )
 
@@ -265,9 +263,9 @@ def test_the_sender_without_a_server_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     done = run_sender("--port", port, "--rate", 10, "--seconds", 1)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert done.out == ""
 
 
 @pytest.mark.parametrize(
@@ -275,8 +273,8 @@ def test_the_sender_without_a_server_says_so() -> None:
 )
 def test_the_sender_refuses_bad_options(options: list[object]) -> None:
     done = run_sender(*options)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert done.err.count("\n") == 1
 
 
 def test_the_sender_never_skips_and_marks_the_planned_time() -> None:
@@ -328,6 +326,6 @@ def test_a_sender_that_is_stopped_early_still_tells_its_sum() -> None:
 def test_a_mode_that_cannot_run_here_says_why() -> None:
     for mode, reason in impossible().items():
         done = run_server("--mode", mode)
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1
-        assert reason in done.stderr
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        assert reason in done.err

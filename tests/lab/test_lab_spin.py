@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
-from limits import HANG_S
+from support.processes import Ending, finish, run_moored
 
 from moored_lab.wakeup import spin
 from moored_lab.wakeup.options import BadOption, Options
@@ -23,16 +22,9 @@ def spinning():
 
     def run(program: str, spin_us: str = "200") -> str:
         env = {**os.environ, **spin.environment(0), "MOORED_SPIN_US": spin_us}
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = finish(sys.executable, "-c", program, env=env)
+        assert done.code == 0, done.err
+        return done.out
 
     return run
 
@@ -211,15 +203,8 @@ def test_a_spin_that_is_none_is_refused(text):
         spin.spins_in(text, "--spins")
 
 
-def _lab_spin(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "moored", "lab", "spin", "--no-chart", *words],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+def _lab_spin(*words: str, **variables: str) -> Ending:
+    return run_moored("lab", "spin", "--no-chart", *words, env={**os.environ, **variables})
 
 
 @pytest.mark.parametrize(
@@ -233,9 +218,9 @@ def _lab_spin(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
 )
 def test_bad_input_is_one_line_and_exit_2(words, variables, said):
     done = _lab_spin(*words, **variables)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_rows_compare_every_spin_with_none_of_the_same_round(monkeypatch):
@@ -280,9 +265,9 @@ def test_the_server_runs_with_a_spin_and_loses_nothing(tmp_path):
         *("--spins", "0,100", "--modes", "kept", "--rate", "500", "--seconds", "0.4"),
         *("--repeat", "1", "--json", str(path)),
     )
-    if done.returncode == 3:
-        pytest.skip(done.stderr)
-    assert done.returncode == 0, done.stderr
+    if done.code == 3:
+        pytest.skip(done.err)
+    assert done.code == 0, done.err
     rows = json.loads(path.read_text())["rows"]
     assert [row["spin_us"] for row in rows] == [0, 100, 0, 100]
     assert all(row["delivered"] > 0 and row["lost"] == row["refused"] == 0 for row in rows)

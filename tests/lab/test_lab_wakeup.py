@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from limits import HANG_S
+from support.processes import run_moored
 
 from moored.cli import main
 from moored_lab.wakeup import process
@@ -198,10 +197,8 @@ def real(lab: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int
     words = ["lab", "wakeup", "--seconds", "0.4", "--repeat", "1", "--rate", "2000"]
     words += ["--handler-us", "20", "--json", str(folder / "result.json")]
     words += ["--out", str(folder / "out")]
-    done = subprocess.run(
-        [sys.executable, "-m", "moored", *words], capture_output=True, text=True, timeout=HANG_S
-    )
-    return folder, done.returncode, done.stdout + done.stderr
+    done = run_moored(*words)
+    return folder, done.code, done.out + done.err
 
 
 def test_real_run_accounts_for_every_event(real: tuple[Path, int, str]) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from limits import BUILD_S, HANG_S
+from support.building import compile_library
+from support.processes import run_script as run_in_child
 
 HERE = Path(__file__).parent
 
@@ -21,19 +17,8 @@ Script = Callable[..., str]
 @pytest.fixture(scope="session")
 def foreign_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library behind foreign_threads.py."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler here")
-    library = tmp_path_factory.mktemp("foreign_threads") / "foreign_threads.so"
-    subprocess.run(
-        [
-            *(compiler, "-std=c11", "-O2", "-shared", "-fPIC", "-pthread"),
-            *("-Wall", "-Wextra", "-Werror", str(HERE / "foreign_threads.c"), "-o", str(library)),
-        ],
-        check=True,
-        timeout=BUILD_S,
-    )
-    return library
+    folder = tmp_path_factory.mktemp("foreign_threads")
+    return compile_library(HERE / "foreign_threads.c", folder / "foreign_threads.so")
 
 
 @pytest.fixture
@@ -41,16 +26,9 @@ def run_script(foreign_threads: Path) -> Script:
     """Run a script that may import foreign_threads; it must end well and say nothing on stderr."""
 
     def run(script: str, **variables: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
-            env=os.environ
-            | {"FOREIGN_THREADS": str(foreign_threads), "PYTHONPATH": str(HERE)}
-            | variables,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        return done.stdout
+        places = {"FOREIGN_THREADS": str(foreign_threads), "PYTHONPATH": str(HERE)}
+        done = run_in_child(script, **(places | variables))
+        assert (done.code, done.err) == (0, ""), done.out
+        return done.out
 
     return run

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 
 import pytest
 from heap import SMALL_BLOCK, needs_heap
-from limits import HANG_S
+from support.processes import succeed
 
 import moored
 import moored._core
@@ -218,12 +217,6 @@ def test_python_ends_well_with_daemon_threads_still_running(run_script) -> None:
 
 @pytest.mark.skipif(not shutil.which("nm"), reason="no nm here")
 def test_the_cache_is_one_for_all_extensions() -> None:
-    symbols = subprocess.run(
-        ["nm", "--dynamic", "--defined-only", moored._core.__file__],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=HANG_S,
-    ).stdout
+    symbols = succeed("nm", "--dynamic", "--defined-only", moored._core.__file__)
     caches = re.findall(r" (\w) \S*the_chunk_cache_\d+\S*$", symbols, re.MULTILINE)
     assert caches == ["u"], symbols

@@ -8,7 +8,6 @@ import functools
 import gc
 import inspect
 import pickle
-import subprocess
 import sys
 import textwrap
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from heap import SMALL_BLOCK, needs_heap
-from limits import HANG_S
+from support.processes import finish
 
 import moored
 
@@ -375,8 +374,8 @@ if __name__ == "__main__":
 def test_decorated_functions_go_to_other_processes_by_name(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=HANG_S)
-    assert (done.stdout, done.stderr) == ("[2, 4] [5, 10]\n", "")
+    done = finish(sys.executable, script)
+    assert (done.out, done.err) == ("[2, 4] [5, 10]\n", "")
 
 
 def test_what_has_no_name_cannot_be_pickled() -> None:
@@ -553,11 +552,6 @@ def test_type_checkers_see_the_same_signature(tmp_path: Path) -> None:
             moored.keeps_thread(3)
         """)
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(script)],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
-    errors = [line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line]
-    assert errors == ["17", "18", "19", "20"], done.stdout + done.stderr
+    done = finish(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, script)
+    errors = [line.split(":")[1] for line in done.out.splitlines() if ": error:" in line]
+    assert errors == ["17", "18", "19", "20"], done.out + done.err

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from limits import HANG_S
+from support.processes import succeed
 
 import moored
 
@@ -51,10 +50,8 @@ def test_import_needs_nothing_outside_the_standard_library() -> None:
         "import sys, moored.cli; moored.cli.main(['--version']);"
         "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "set()"
+    done = succeed(sys.executable, "-c", script)
+    assert done.out.splitlines()[-1] == "set()"
 
 
 @pytest.mark.parametrize(
@@ -97,15 +94,8 @@ def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) ->
         f"import moored; moored.__path__.append({str(tmp_path / 'built')!r});"
         "print(moored.get_include(), moored.get_cmake_dir(), moored.get_c_source())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=True,
-        cwd=tmp_path,
-    )
-    paths = [Path(path) for path in done.stdout.split()]
+    done = succeed(sys.executable, "-c", script, folder=tmp_path)
+    paths = [Path(path) for path in done.out.split()]
     assert all(path.exists() and path.is_relative_to(tmp_path / "built") for path in paths)
     assert len(paths) == 3
 

@@ -1,9 +1,9 @@
-// fault_attempts.hpp: what the fault tests share: attempts with each allocation failing in turn,
+// process/attempts.hpp: what the fault tests share: attempts with each allocation failing in turn,
 // and what they look at.
 #pragma once
 
 #include "child.hpp"
-#include "faults.hpp"
+#include "refusals.hpp"
 
 #include <filesystem>
 #include <iterator>

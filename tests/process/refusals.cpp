@@ -1,5 +1,5 @@
-// faults.cpp: the C library functions and allocators of faults.hpp.
-#include "faults.hpp"
+// process/refusals.cpp: the C library functions and allocators of faults.hpp.
+#include "refusals.hpp"
 
 #include <Python.h>
 

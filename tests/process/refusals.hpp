@@ -1,4 +1,4 @@
-// faults.hpp: what the OS and the allocators refuse while a test says so.
+// process/refusals.hpp: what the OS and the allocators refuse while a test says so.
 //
 // The executable that faults.cpp is in has C library functions and allocators of its own. Each of
 // them passes to the real one unless it is armed.

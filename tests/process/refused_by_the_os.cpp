@@ -1,5 +1,5 @@
-// fault_os_test.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
-#include "fault_attempts.hpp"
+// process/refused_by_the_os.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
+#include "attempts.hpp"
 #include "options.hpp"
 
 #include <poll.h>

@@ -1,5 +1,5 @@
-// fault_memory_test.cpp: memory that the allocators refuse, native ones and Python's.
-#include "fault_attempts.hpp"
+// process/refused_memory.cpp: memory that the allocators refuse, native ones and Python's.
+#include "attempts.hpp"
 #include "options.hpp"
 
 using moored::channel;

@@ -1,5 +1,5 @@
-// fault_promise_test.cpp: promises and calls whose descriptors, threads or memory are refused.
-#include "fault_attempts.hpp"
+// process/refused_promises.cpp: promises and calls whose descriptors, threads or memory are refused.
+#include "attempts.hpp"
 
 using namespace moored_test;
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import CALLER, HERE, LAUNCHER, PREAMBLE, THREE_VISITS, Ending, compile_c, finish
+from programs import CALLER, HERE, LAUNCHER, PREAMBLE, THREE_VISITS
+from support.building import compile_library
+from support.processes import Ending, finish
 
 
 @pytest.fixture(scope="session")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH: caller and its native part, and the program three_visits."""
-    if not shutil.which("cc"):
-        pytest.skip("no C compiler here")
     folder = tmp_path_factory.mktemp("native")
-    compile_c(HERE / "native_caller.c", folder / "native_caller.so", "-shared", "-fPIC")
+    compile_library(HERE / "native_caller.c", folder / "native_caller.so")
     (folder / "caller.py").write_text(CALLER)
     (folder / "three_visits.py").write_text(THREE_VISITS)
     return folder
@@ -40,7 +39,7 @@ def stock(environment: dict[str, str]) -> Run:
 
     def run(script: str, *options: str) -> Ending:
         code = PREAMBLE + textwrap.dedent(script)
-        return finish([sys.executable, *options, "-c", code], environment)
+        return finish(sys.executable, *options, "-c", code, env=environment)
 
     return run
 
@@ -53,9 +52,8 @@ def kept(environment: dict[str, str], tmp_path: Path) -> Run:
         code = PREAMBLE + textwrap.dedent(script)
         path = tmp_path / "counts.json"
         path.unlink(missing_ok=True)
-        ending = finish(
-            [LAUNCHER, "run", f"--json={path}", *options, "-c", code], environment | variables
-        )
+        words = (LAUNCHER, "run", f"--json={path}", *options, "-c", code)
+        ending = finish(*words, env=environment, **variables)
         if path.exists():
             ending.row = json.loads(path.read_text())["rows"][0]
         return ending
@@ -68,6 +66,6 @@ def moored_run(environment: dict[str, str]) -> Run:
     """Run `moored run` with these words."""
 
     def run(*words: str | Path, stdin: str = "", **variables: str) -> Ending:
-        return finish([LAUNCHER, "run", *words], environment | variables, stdin)
+        return finish(LAUNCHER, "run", *words, env=environment, stdin=stdin, **variables)
 
     return run

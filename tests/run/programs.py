@@ -1,15 +1,9 @@
-"""Runs programs and compiles the native parts that they use, for the tests beside it."""
+"""Programs that the tests beside it run: a library that calls back, and the launcher."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import sysconfig
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from limits import BUILD_S, HANG_S
 
 HERE = Path(__file__).parent
 LAUNCHER = Path(sys.executable).with_name("moored")
@@ -50,38 +44,3 @@ caller.free.call_on_a_thread(CALLBACK(visit), 3)
 print(visits, flush=True)
 """
 )
-
-
-@dataclass
-class Ending:
-    """What a process left behind."""
-
-    code: int
-    out: str
-    err: str
-    row: dict[str, Any] = field(default_factory=dict)
-
-
-def compile_c(source: Path, target: Path, *flags: str, compiler: str = "cc") -> Path:
-    subprocess.run(
-        [compiler, "-O2", "-pthread", "-Wall", "-Wextra", str(source), *flags, "-o", str(target)],
-        check=True,
-        timeout=BUILD_S,
-    )
-    return target
-
-
-def finish(words: list[str | Path], environment: dict[str, str], stdin: str = "") -> Ending:
-    done = subprocess.run(
-        [str(word) for word in words],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
-    return Ending(done.returncode, done.stdout, done.stderr)
-
-
-def include_flags() -> list[str]:
-    return [f"-I{sysconfig.get_path('include')}"]

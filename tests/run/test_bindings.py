@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from limits import BUILD_S
-from programs import HERE, compile_c, include_flags
+from programs import HERE
+from support.building import PYTHON_INCLUDE, build, compile_program
 
 SCRIPT = """
 import sys, threading
@@ -24,7 +23,7 @@ def visit():
 native_extension.call_many(visit, 3)
 print(visits)
 """
-AS_SHARED = ["-shared", "-fPIC", *include_flags()]
+AS_SHARED = ["-shared", "-fPIC", f"-I{PYTHON_INCLUDE}"]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 LINKED = {
@@ -54,7 +53,7 @@ def keeps(moored_run, folder: Path, before: str = "", **variables: str) -> None:
 @pytest.fixture(params=LINKED.values(), ids=LINKED.keys())
 def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     target = tmp_path / f"native_extension{SUFFIX}"
-    compile_c(HERE / "plain_extension.c", target, *AS_SHARED, *request.param)
+    compile_program(HERE / "plain_extension.c", target, *AS_SHARED, *request.param)
     return tmp_path
 
 
@@ -72,12 +71,11 @@ def test_plain_c_deeply_bound(moored_run, plain):
 
 def test_pybind11(moored_run, tmp_path):
     pybind11 = pytest.importorskip("pybind11")
-    compile_c(
+    compile_program(
         HERE / "bound_extension.cpp",
         tmp_path / f"native_extension{SUFFIX}",
         *("-std=c++17", "-DBY_PYBIND11", "-fvisibility=hidden", *AS_SHARED),
         f"-I{pybind11.get_include()}",
-        compiler="c++",
     )
     keeps(moored_run, tmp_path)
 
@@ -85,13 +83,12 @@ def test_pybind11(moored_run, tmp_path):
 def test_nanobind(moored_run, tmp_path):
     nanobind = pytest.importorskip("nanobind")
     package = Path(nanobind.__file__).parent
-    compile_c(
+    compile_program(
         HERE / "bound_extension.cpp",
         tmp_path / f"native_extension{SUFFIX}",
         *("-std=c++17", "-fvisibility=hidden", "-fno-strict-aliasing", *AS_SHARED),
         *(f"-I{package / folder}" for folder in ("include", "ext/robin_map/include")),
         str(package / "src" / "nb_combined.cpp"),
-        compiler="c++",
     )
     keeps(moored_run, tmp_path)
 
@@ -121,10 +118,9 @@ def call_many(callback, long times):
         pthread_create(&thread, NULL, work, argument)
         pthread_join(thread, NULL)
 """)
-    words = [sys.executable, "-m", "cython", "-3", source]
-    subprocess.run(words, check=True, capture_output=True, timeout=BUILD_S)
+    build(sys.executable, "-m", "cython", "-3", source)
     target = tmp_path / f"native_extension{SUFFIX}"
-    compile_c(source.with_suffix(".c"), target, *AS_SHARED, "-w")
+    compile_program(source.with_suffix(".c"), target, *AS_SHARED, "-w")
     keeps(moored_run, tmp_path)
 
 
@@ -175,12 +171,7 @@ def test_rust(kept, tmp_path):
     source = tmp_path / "native.rs"
     source.write_text(RUST)
     library = tmp_path / "native.so"
-    subprocess.run(
-        ["rustc", "-O", "--crate-type=cdylib", source, "-o", library],
-        check=True,
-        capture_output=True,
-        timeout=BUILD_S,
-    )
+    build("rustc", "-O", "--crate-type=cdylib", source, "-o", library)
     ending = kept(f"""
         ctypes.CDLL({str(library)!r}).call_many(b"import __main__; __main__.visit()", 3)
         print(visits)
@@ -191,7 +182,7 @@ def test_rust(kept, tmp_path):
 def embed_flags() -> list[str]:
     name = sysconfig.get_config_var("LDVERSION")
     folder = sysconfig.get_config_var("LIBDIR")
-    return [*include_flags(), f"-L{folder}", f"-Wl,-rpath,{folder}", f"-lpython{name}"]
+    return [f"-I{PYTHON_INCLUDE}", f"-L{folder}", f"-Wl,-rpath,{folder}", f"-lpython{name}"]
 
 
 needs_library = pytest.mark.skipif(
@@ -203,7 +194,7 @@ needs_library = pytest.mark.skipif(
 @pytest.mark.parametrize("bind", ["", "1"])
 @pytest.mark.parametrize("flags", [[], ["-fno-plt"], ["-fno-pie", "-no-pie"]])
 def test_a_program_with_python_in_it(moored_run, tmp_path, flags, bind):
-    program = compile_c(HERE / "embedding.c", tmp_path / "embedding", *flags, *embed_flags())
+    program = compile_program(HERE / "embedding.c", tmp_path / "embedding", *flags, *embed_flags())
     home = {"PYTHONHOME": sys.base_prefix, "PYTHONPATH": "", "LD_BIND_NOW": bind}
     ending = moored_run("--stats", "--exec", program, **home)
     assert (ending.code, ending.out) == (0, "1\n2\n3\n")
@@ -214,6 +205,6 @@ def test_a_program_with_python_in_it(moored_run, tmp_path, flags, bind):
 
 @needs_library
 def test_two_lives_of_the_interpreter(moored_run, tmp_path):
-    program = compile_c(HERE / "embedding.c", tmp_path / "embedding", *embed_flags())
+    program = compile_program(HERE / "embedding.c", tmp_path / "embedding", *embed_flags())
     ending = moored_run("--exec", program, "again", PYTHONHOME=sys.base_prefix, PYTHONPATH="")
     assert (ending.code, ending.out, ending.err) == (0, "1\n2\n3\n1\n2\n3\n", "")

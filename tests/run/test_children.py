@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from limits import HANG_S
-from programs import compile_c
+from support.building import compile_library, compile_program
+from support.processes import succeed
 
 VARIABLES = (
     "('LD_PRELOAD', 'LD_AUDIT', 'GLIBC_TUNABLES', "
@@ -128,7 +127,7 @@ if __name__ == "__main__":
 def test_other_libraries_in_the_environment_stay(kept, native, tmp_path):
     source = tmp_path / "other.c"
     source.write_text("unsigned la_version(unsigned version) { return version; }\n")
-    other = compile_c(source, tmp_path / "other.so", "-shared", "-fPIC")
+    other = compile_library(source, tmp_path / "other.so")
     look = """
     names = [[os.path.basename(path) for path in os.environ.get(name, "").split(":")]
              for name in ("LD_PRELOAD", "LD_AUDIT")]
@@ -161,7 +160,7 @@ def large(tmp_path: Path) -> Path:
         'static __thread char block[2600] __attribute__((tls_model("initial-exec")));\n'
         "char* touch(void) { return block; }\n"
     )
-    return compile_c(source, tmp_path / "liblarge.so", "-shared", "-fPIC")
+    return compile_library(source, tmp_path / "liblarge.so")
 
 
 def test_a_preloaded_library_with_large_thread_locals(kept, large):
@@ -177,7 +176,7 @@ def test_a_preloaded_library_with_huge_thread_locals(kept, tmp_path):
         'static __thread char block[800000] __attribute__((tls_model("initial-exec")));\n'
         "char* touch(void) { return block; }\n"
     )
-    huge = compile_c(source, tmp_path / "huge.so", "-shared", "-fPIC")
+    huge = compile_library(source, tmp_path / "huge.so")
     ending = kept(THREE_VISITS, LD_PRELOAD=str(huge))
     assert (ending.code, ending.out, ending.err) == (0, "[1, 2, 3]\n", "")
 
@@ -185,7 +184,7 @@ def test_a_preloaded_library_with_huge_thread_locals(kept, tmp_path):
 def test_a_program_and_a_child_that_are_linked_to_it(moored_run, large, tmp_path):
     source = tmp_path / "main.c"
     source.write_text("char* touch(void);\nint main(void) { return touch() == 0; }\n")
-    program = compile_c(source, tmp_path / "program", str(large), f"-Wl,-rpath,{tmp_path}")
+    program = compile_program(source, tmp_path / "program", str(large), f"-Wl,-rpath,{tmp_path}")
     ending = moored_run("--exec", program)
     assert (ending.code, ending.err) == (0, "")
     ending = moored_run("-c", f"import subprocess; subprocess.run([{str(program)!r}], check=True)")
@@ -206,7 +205,7 @@ def test_threads_with_the_smallest_stack_are_still_made(moored_run, tmp_path):
                  pthread_create(&thread, &small, work, 0) != 0 || pthread_join(thread, 0) != 0;
         }
     """)
-    program = compile_c(source, tmp_path / "program")
+    program = compile_program(source, tmp_path / "program")
     assert moored_run("--exec", program).code == 0
     smallest = """
 import itertools, threading
@@ -259,9 +258,7 @@ def root(tmp_path: Path) -> Path:
     if os.getuid() != 0:
         pytest.skip("only root can change the root")
     folder = tmp_path / "root"
-    said = subprocess.run(
-        ["ldd", "/bin/echo"], capture_output=True, text=True, check=True, timeout=HANG_S
-    ).stdout
+    said = succeed("ldd", "/bin/echo")
     needed = [word for word in said.split() if word.startswith("/")]
     for path in ["/bin/echo", "/bin/sh", *needed]:
         target = folder / path.lstrip("/")
@@ -355,7 +352,7 @@ FUNCTIONS = (
 def test_every_way_to_start_a_program_passes_its_words_on(moored_run, root, tmp_path):
     source = tmp_path / "main.c"
     source.write_text(EXEC_FAMILY)
-    program = compile_c(source, tmp_path / "program")
+    program = compile_program(source, tmp_path / "program")
     for function in FUNCTIONS:
         ending = moored_run("--exec", program, function)
         assert (function, ending.code, ending.out) == (function, 0, "inherited\n")
@@ -367,7 +364,7 @@ def test_every_way_to_start_a_program_passes_its_words_on(moored_run, root, tmp_
 def test_a_child_of_another_c_library_runs(moored_run, tmp_path):
     source = tmp_path / "main.c"
     source.write_text('#include <stdio.h>\nint main(void) { return puts("musl") < 0; }\n')
-    program = compile_c(source, tmp_path / "program", compiler="musl-gcc")
+    program = compile_program(source, tmp_path / "program", compiler="musl-gcc")
     script = f"import subprocess; subprocess.run([{str(program)!r}], check=True)"
     ending = moored_run("-c", script)
     assert (ending.code, ending.out, ending.err) == (0, "musl\n", "")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from limits import HANG_S
-from programs import LAUNCHER, compile_c
+from programs import LAUNCHER
+from support.building import compile_library, compile_program
+from support.processes import finish, run_moored, succeed
 
 import moored
 
@@ -30,47 +30,30 @@ SHOW = "import sys; print(sys.argv, sys.path[0], sys.flags.dev_mode, sys.warnopt
     ],
 )
 def test_python_gets_the_words_as_they_are(moored_run, environment, words):
-    direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
-    )
+    direct = finish(sys.executable, *words, env=environment)
     ending = moored_run(*words)
-    assert (ending.code, ending.out, ending.err) == (0, direct.stdout, direct.stderr)
+    assert (ending.code, ending.out, ending.err) == (0, direct.out, direct.err)
 
 
 def test_a_script_runs_as_with_python(moored_run, environment, tmp_path):
     script = tmp_path / "show me.py"
     script.write_text(f"{SHOW}\nprint(sys.prefix, __file__, __name__)\n")
     words = [script, "--json", "x", "-c"]
-    direct = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=HANG_S
-    )
-    assert moored_run(*words).out == direct.stdout
-    assert moored_run("--", *words).out == direct.stdout
+    direct = finish(sys.executable, *words, env=environment)
+    assert moored_run(*words).out == direct.out
+    assert moored_run("--", *words).out == direct.out
 
 
 def test_python_dash_m_moored_is_the_same_command(environment, tmp_path):
     script = tmp_path / "show.py"
     script.write_text("import os, sys; print(sys.argv[1:], 'MOORED_RUN' in os.environ)")
-    done = subprocess.run(
-        [sys.executable, "-m", "moored", "run", "--fresh", script, "--fresh"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "['--fresh'] True\n", "")
+    done = run_moored("run", "--fresh", script, "--fresh", env=environment)
+    assert (done.code, done.out, done.err) == (0, "['--fresh'] True\n", "")
 
 
 def test_help_is_explained_by_either(environment):
     texts = {
-        subprocess.run(
-            [*words, "run", *before, "--help"],
-            env=environment | {"COLUMNS": "80"},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=HANG_S,
-        ).stdout
+        succeed(*words, "run", *before, "--help", env=environment | {"COLUMNS": "80"})
         for words in ([LAUNCHER], [sys.executable, "-m", "moored"])
         for before in ([], ["--stats"])
     }
@@ -80,15 +63,8 @@ def test_help_is_explained_by_either(environment):
 
 def test_other_commands_do_not_import_from_where_one_stands(environment, tmp_path):
     (tmp_path / "argparse.py").write_text("raise SystemExit('imported from the wrong place')")
-    done = subprocess.run(
-        [LAUNCHER, "--version"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    done = finish(LAUNCHER, "--version", env=environment, folder=tmp_path)
+    assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +139,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_a_static_program_is_refused(moored_run, source, tmp_path):
-    program = compile_c(source, tmp_path / "static", "-static")
+    program = compile_program(source, tmp_path / "static", "-static")
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert ending.err == (
@@ -175,7 +151,7 @@ def test_a_static_program_is_refused(moored_run, source, tmp_path):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program to somebody else")
 def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
-    program = compile_c(source, tmp_path / "privileged")
+    program = compile_program(source, tmp_path / "privileged")
     os.chown(program, 65534, 65534)
     program.chmod(0o4755)
     ending = moored_run("--exec", program)
@@ -188,15 +164,15 @@ def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program capabilities")
 @pytest.mark.skipif(not shutil.which("setcap"), reason="no setcap here")
 def test_a_program_with_capabilities_is_refused(moored_run, source, tmp_path):
-    program = compile_c(source, tmp_path / "capable")
-    subprocess.run(["setcap", "cap_net_raw+ep", program], check=True, timeout=HANG_S)
+    program = compile_program(source, tmp_path / "capable")
+    succeed("setcap", "cap_net_raw+ep", program)
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "has file capabilities" in ending.err
 
 
 def test_a_32_bit_program_is_refused(moored_run, source, tmp_path):
-    program = compile_c(source, tmp_path / "short")
+    program = compile_program(source, tmp_path / "short")
     content = bytearray(program.read_bytes())
     content[4] = 1  # ELFCLASS32
     program.write_bytes(content)
@@ -206,7 +182,9 @@ def test_a_32_bit_program_is_refused(moored_run, source, tmp_path):
 
 
 def test_a_program_of_another_c_library_is_refused(moored_run, source, tmp_path):
-    program = compile_c(source, tmp_path / "musl", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1")
+    program = compile_program(
+        source, tmp_path / "musl", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"
+    )
     ending = moored_run("--exec", program)
     assert ending.code == 3
     assert "is linked to musl" in ending.err
@@ -223,7 +201,7 @@ def test_programs_without_python_are_not_disturbed(moored_run, options, bind):
 def test_an_old_glibc_is_refused_but_the_cache_works(moored_run, tmp_path):
     source = tmp_path / "old.c"
     source.write_text('const char* gnu_get_libc_version(void) { return "2.31"; }\n')
-    old = compile_c(source, tmp_path / "old.so", "-shared", "-fPIC")
+    old = compile_library(source, tmp_path / "old.so")
     ending = moored_run("-c", "pass", LD_PRELOAD=str(old))
     assert (ending.code, ending.err) == (
         3,
@@ -234,14 +212,8 @@ def test_an_old_glibc_is_refused_but_the_cache_works(moored_run, tmp_path):
 
 
 def launcher_alone(launcher: Path, *words: str, path: str = "") -> tuple[int, str]:
-    done = subprocess.run(
-        [launcher, *words],
-        env={"PATH": path or os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
-    return done.returncode, done.stdout + done.stderr
+    done = finish(launcher, *words, env={"PATH": path or os.environ["PATH"]})
+    return done.code, done.out + done.err
 
 
 WORDS = (["run", "-c", "print(5)"], ["--version"], ["lab", "--help"])
@@ -332,9 +304,7 @@ def test_an_environment_has_its_own_python(user_folder):
 
 def test_a_python_that_has_lost_moored_is_one_line(user_folder, tmp_path):
     bare = tmp_path / "bare"
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=HANG_S
-    )
+    succeed(sys.executable, "-m", "venv", "--without-pip", bare)
     python = bare / "bin" / "python"
     (user_folder / "bin" / "moored-python").write_text(script_of(python))
     code, said = launcher_alone(user_folder / "bin" / "moored", "lab", "--help")
@@ -367,14 +337,8 @@ def test_the_libraries_show_and_want_nothing_else():
     folder = Path(moored.__file__).parent / "lib"
 
     def symbols(library: str, which: str) -> list[tuple[str, str]]:
-        done = subprocess.run(
-            ["nm", "-D", which, folder / library],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=HANG_S,
-        )
-        pairs = [line.split()[-2:] for line in done.stdout.splitlines()]
+        done = succeed("nm", "-D", which, folder / library)
+        pairs = [line.split()[-2:] for line in done.out.splitlines()]
         return [(kind, name) for kind, name in pairs]
 
     shown = [name for _, name in symbols("libmoored_keep.so", "--defined-only")]

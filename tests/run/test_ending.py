@@ -6,8 +6,8 @@ import signal
 import subprocess
 
 import pytest
-from limits import HANG_S
 from programs import LAUNCHER
+from support.limits import HANG_S
 
 HAMMER = """
     caller.free.forgive_late_crashes(7)

@@ -9,9 +9,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from programs import HERE, Ending, compile_c, include_flags
+from programs import HERE
+from support.building import PYTHON_INCLUDE, compile_library, compile_program
+from support.processes import Ending
 
-AS_SHARED = ["-shared", "-fPIC", *include_flags()]
+AS_SHARED = ["-shared", "-fPIC", f"-I{PYTHON_INCLUDE}"]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 WAYS = {
@@ -27,7 +29,7 @@ if sys.version_info >= (3, 15):
 def careless(request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]) -> None:
     """Let scripts import careless_extension."""
     target = tmp_path / f"careless_extension{SUFFIX}"
-    compile_c(HERE / "careless_extension.c", target, *AS_SHARED, *request.param)
+    compile_program(HERE / "careless_extension.c", target, *AS_SHARED, *request.param)
     environment["PYTHONPATH"] += f":{tmp_path}"
 
 
@@ -331,7 +333,7 @@ def test_a_decorated_callback_is_not_hit_by_what_was_sent_to_its_idle_thread(sto
 @pytest.mark.parametrize("first", ["", "caller.free.call_on_a_thread(CALLBACK(visit), 1)"])
 def test_the_first_callback_of_the_process_within_an_exit_handler(stock, kept, tmp_path, first):
     library = tmp_path / "late_caller.so"
-    compile_c(HERE / "late_caller.c", library, "-shared", "-fPIC")
+    compile_library(HERE / "late_caller.c", library)
     script = f"""
         import atexit
         call_on_late_threads = ctypes.CDLL({str(library)!r}).call_on_late_threads
@@ -369,12 +371,11 @@ def test_a_thread_that_asks_for_its_state_with_a_lock_held_does_not_wait(
     stock, kept, tmp_path: Path, environment
 ) -> None:
     pybind11 = pytest.importorskip("pybind11")
-    compile_c(
+    compile_program(
         HERE / "asking_extension.cpp",
         tmp_path / f"asking_extension{SUFFIX}",
         *("-std=c++17", "-fvisibility=hidden", *AS_SHARED),
         f"-I{pybind11.get_include()}",
-        compiler="c++",
     )
     environment["PYTHONPATH"] += f":{tmp_path}"
     assert stock(ASKING).out == "True 0\n[1, 1, 1]\n"

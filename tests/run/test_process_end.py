@@ -9,7 +9,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from programs import HERE, compile_c, include_flags
+from programs import HERE
+from support.building import PYTHON_INCLUDE, compile_library
 
 NO_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 FILL = """
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.skipif(NO_GIL, reason="without a GIL no other thread ma
 def careless(tmp_path: Path, environment: dict[str, str]) -> None:
     """Let scripts import careless_extension."""
     target = tmp_path / f"careless_extension{sysconfig.get_config_var('EXT_SUFFIX')}"
-    compile_c(HERE / "careless_extension.c", target, "-shared", "-fPIC", *include_flags())
+    compile_library(HERE / "careless_extension.c", target, f"-I{PYTHON_INCLUDE}")
     environment["PYTHONPATH"] += f":{tmp_path}"
 
 

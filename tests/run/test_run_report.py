@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from limits import HANG_S
-from programs import LAUNCHER, compile_c
+from programs import LAUNCHER
+from support.building import compile_program
+from support.processes import finish, succeed
 
 import moored
 from moored_lab.report import document
@@ -58,13 +58,7 @@ def test_the_document_is_that_of_the_other_commands(moored_run, tmp_path):
     for name in ("moored", "python", "machine"):
         assert written[name] == expected[name]
     assert written["moored"] == moored.__version__
-    line = subprocess.run(
-        ["sh", "-c", f"printf '%s|' {written['command']}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=HANG_S,
-    ).stdout
+    line = succeed("sh", "-c", f"printf '%s|' {written['command']}")
     assert line == f"moored|run|--json={path}|-c|print('\"it\\'s\"')|"
     assert len(written["rows"]) == 1
 
@@ -124,9 +118,7 @@ def other_python() -> str | None:
     for path in found:
         if not shutil.which(path):
             continue
-        said = subprocess.run(
-            [path, "-c", ask], capture_output=True, text=True, timeout=HANG_S
-        ).stdout
+        said = finish(path, "-c", ask).stdout
         if said.strip() != OURS:
             return path
     return None
@@ -191,14 +183,10 @@ def test_the_table_comes_on_the_stderr_of_the_beginning(moored_run, tmp_path, mo
 def test_a_closed_stderr_is_nobody_elses(environment, tmp_path):
     """The program's first file gets its number."""
     script = f"open({str(tmp_path / 'database')!r}, 'w').write('data'); print('it ran')"
-    done = subprocess.run(
-        ["sh", "-c", '"$@" 2>&-', "sh", LAUNCHER, "run", "--stats", "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
+    done = finish(
+        "sh", "-c", '"$@" 2>&-', "sh", LAUNCHER, "run", "--stats", "-c", script, env=environment
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "it ran\n", "")
+    assert (done.code, done.out, done.err) == (0, "it ran\n", "")
     assert (tmp_path / "database").read_text() == "data"
 
 
@@ -225,15 +213,9 @@ os.dup2(1, 2)
 @pytest.mark.parametrize("options", [[], ["--stats"], ["--stats", "--json=/dev/stdout"]])
 def test_a_program_that_counts_its_descriptors(environment, options, limit):
     def said_by(words: list[str | Path], script: str) -> str:
-        done = subprocess.run(
-            ["sh", "-c", f'{limit} exec "$@"', "sh", *words, "-c", script],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.partition("{")[0]
+        done = finish("sh", "-c", f'{limit} exec "$@"', "sh", *words, "-c", script, env=environment)
+        assert done.code == 0, done.err
+        return done.out.partition("{")[0]
 
     run: list[str | Path] = [LAUNCHER, "run", *options]
     assert said_by(run, COUNT) == said_by([sys.executable], COUNT)
@@ -291,16 +273,10 @@ def test_json_on_stdout_comes_after_what_the_program_said(environment, tmp_path,
     words = f'"{LAUNCHER}" run --json {path} -c "print(1)"'
     for redirect in ("| cat", ">log; cat log", ">>log; cat log"):
         (tmp_path / "log").write_text("")
-        done = subprocess.run(
-            ["sh", "-c", f"{words} {redirect}"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-        )
-        assert done.stderr == ""
-        assert done.stdout.startswith("1\n{")
-        assert json.loads(done.stdout[2:])["rows"][0]["threads_seen"] == 0
+        done = finish("sh", "-c", f"{words} {redirect}", env=environment)
+        assert done.err == ""
+        assert done.out.startswith("1\n{")
+        assert json.loads(done.out[2:])["rows"][0]["threads_seen"] == 0
     assert (tmp_path / "link").is_symlink()
     assert not (tmp_path / "-").exists()
 
@@ -308,7 +284,7 @@ def test_json_on_stdout_comes_after_what_the_program_said(environment, tmp_path,
 def test_json_into_the_file_that_is_stdout(environment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = f'"{LAUNCHER}" run --json log -c "print(1)" >log'
-    subprocess.run(["sh", "-c", words], env=environment, check=True, timeout=HANG_S)
+    succeed("sh", "-c", words, env=environment)
     assert (tmp_path / "log").read_text().startswith("1\n{")
 
 
@@ -316,7 +292,7 @@ def test_a_descriptor_of_the_users_own(environment, tmp_path):
     log = tmp_path / "log"
     log.write_text("before\n")
     words = f'"{LAUNCHER}" run --json /dev/fd/7 -c "print(1)" 7>>"{log}"'
-    subprocess.run(["sh", "-c", words], env=environment, check=True, timeout=HANG_S)
+    succeed("sh", "-c", words, env=environment)
     assert log.read_text().startswith("before\n{")
 
 
@@ -396,7 +372,7 @@ def late(tmp_path: Path) -> list[str | Path]:
     source = tmp_path / "late.c"
     source.write_text(LOADS_PYTHON_LATE)
     library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("LDLIBRARY")
-    return [compile_c(source, tmp_path / "late", "-ldl"), library]
+    return [compile_program(source, tmp_path / "late", "-ldl"), library]
 
 
 @pytest.mark.parametrize("calls", [[], ["and calls"]])

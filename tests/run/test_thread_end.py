@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import HERE, Ending, compile_c
+from programs import HERE
+from support.building import compile_program
+from support.processes import Ending
 
 ENDS = """
 import ctypes, os, sys, threading
@@ -58,11 +60,10 @@ CONNECTIONS = """
 
 @pytest.fixture(scope="session")
 def ending_threads(native: Path) -> Path:
-    compile_c(
+    compile_program(
         HERE / "ending_threads.cpp",
         native / "ending_threads.so",
         *("-std=c++17", "-shared", "-fPIC"),
-        compiler="c++",
     )
     (native / "ends.py").write_text(ENDS)
     return native
@@ -424,6 +425,6 @@ def test_a_process_without_python_starts_and_joins_threads(ending_threads, tmp_p
           return puts("done") < 0;
         }
     """)
-    program = compile_c(source, tmp_path / "plain")
+    program = compile_program(source, tmp_path / "plain")
     ending = moored_run("--exec", program)
     assert (ending.code, ending.out, ending.err) == (0, "done\n", "")

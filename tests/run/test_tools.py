@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from limits import BUILD_S, HANG_S
 from programs import LAUNCHER
+from support.limits import BUILD_S
+from support.processes import finish
 
 MODULE = ["-m", "three_visits"]
 
@@ -24,17 +25,9 @@ def tool(name: str) -> str:
 
 
 def output(words: list[str | Path], environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [str(word) for word in words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=BUILD_S,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    done = finish(*words, env=environment, limit=BUILD_S)
+    assert done.code == 0, done.out + done.err
+    return done.out + done.err
 
 
 def test_under_gdb(environment):
@@ -80,17 +73,12 @@ def test_py_spy_looks_into_it(environment):
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "in\n"
-            done = subprocess.run(
-                [looker, "dump", "--pid", str(process.pid)],
-                capture_output=True,
-                text=True,
-                timeout=HANG_S,
-            )
+            done = finish(looker, "dump", "--pid", str(process.pid))
         finally:
             os.kill(process.pid, signal.SIGKILL)
-    if done.returncode != 0:
-        pytest.skip(f"py-spy cannot: {done.stderr.strip()}")
-    assert "Thread" in done.stdout
+    if done.code != 0:
+        pytest.skip(f"py-spy cannot: {done.err.strip()}")
+    assert "Thread" in done.out
 
 
 def test_py_spy_itself_is_refused_with_a_reason(moored_run):

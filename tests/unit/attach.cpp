@@ -1,4 +1,4 @@
-// attach_test.cpp: attaching, nesting across bindings, and letting go.
+// unit/attach.cpp: attaching, nesting across bindings, and letting go.
 #include "child.hpp"
 
 using namespace moored_test;

@@ -1,4 +1,4 @@
-// call_test.cpp: native threads that want an answer get it, or an exception, and never hang.
+// unit/call.cpp: native threads that want an answer get it, or an exception, and never hang.
 #include "child.hpp"
 
 #include <array>

@@ -1,4 +1,4 @@
-// channel_test.cpp: a channel loses nothing that it does not count: overflow, deliveries, closing,
+// unit/channel.cpp: a channel loses nothing that it does not count: overflow, deliveries, closing,
 // forks.
 #include "child.hpp"
 #include "options.hpp"

@@ -1,4 +1,4 @@
-// chunk_cache_test.cpp: one cache per process that survives what a process does to it.
+// unit/install.cpp: one cache per process that survives what a process does to it.
 #include "child.hpp"
 
 #include <dlfcn.h>

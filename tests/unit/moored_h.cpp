@@ -1,4 +1,4 @@
-// c_face_test.cpp: moored.h answers as the library does, and bears bad arguments.
+// unit/moored_h.cpp: moored.h answers as the library does, and bears bad arguments.
 #include "child.hpp"
 
 #include <moored/moored.h>

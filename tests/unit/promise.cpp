@@ -1,4 +1,4 @@
-// promise_test.cpp: futures completed by native threads without the GIL: each once, none forgotten.
+// unit/promise.cpp: futures completed by native threads without the GIL: each once, none forgotten.
 #include "child.hpp"
 
 #include <csignal>

@@ -1,4 +1,4 @@
-// reference_test.cpp: any thread drops a reference, without waiting for the GIL.
+// unit/reference.cpp: any thread drops a reference, without waiting for the GIL.
 #include "child.hpp"
 
 #include <optional>

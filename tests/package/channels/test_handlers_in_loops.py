@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from limits import HANG_S
+from support.limits import HANG_S
 
 import moored
 

@@ -6,8 +6,8 @@ import asyncio
 import threading
 
 import pytest
-from limits import HANG_S
 from loop_runners import ASYNCIO_LOOPS, LOOPS, TRIO_LOOPS, asyncio_run, trio_run, uvloop_run
+from support.limits import HANG_S
 
 import moored
 

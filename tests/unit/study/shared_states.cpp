@@ -1,4 +1,4 @@
-// shared_states_test.cpp: the side state and the borrowed state: what works, what is another's, and
+// unit/study/shared_states.cpp: the side state and the borrowed state: what works, what is another's, and
 // what is made safe.
 #include "child.hpp"
 

@@ -1,4 +1,4 @@
-// channel_consumers_test.cpp: several consumers on one channel each hear of events and of the
+// unit/detail/channel/notify.cpp: several consumers on one channel each hear of events and of the
 // close; a fork's child has descriptors of its own.
 #include "child.hpp"
 #include "options.hpp"

@@ -1,4 +1,4 @@
-// channel_handler_test.cpp: the thread that runs a channel's handler, and what the handler may do
+// unit/detail/channel/runner.cpp: the thread that runs a channel's handler, and what the handler may do
 // to its channel, to the sender and to the end of Python.
 #include "child.hpp"
 #include "options.hpp"

@@ -1,4 +1,4 @@
-// closing_test.cpp: the gate at shutdown: refuse, wait, report; then fork, and a second life of the
+// unit/detail/gate/closing.cpp: the gate at shutdown: refuse, wait, report; then fork, and a second life of the
 // interpreter.
 #include "child.hpp"
 

@@ -1,4 +1,4 @@
-// adopt_test.cpp: states that another binding made and moored keeps, and the reaper that frees
+// unit/detail/states/adopted.cpp: states that another binding made and moored keeps, and the reaper that frees
 // them.
 #include "memory.hpp"
 
