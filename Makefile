@@ -39,13 +39,15 @@ suites: setup ## Run the interpreters' own thread tests, stock and under moored 
 demo: build ## Run the ThreadWakeup experiment: a table and a chart in a few minutes
 	@$(VENV)/moored lab wakeup --out out
 
-lint: build ## Check style, types and, by clang, the locks; changes nothing
+lint: build ## Check style, types, words, layers and, by clang, the locks; changes nothing
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 	$(VENV)/mypy --strict tools
 	$(VENV)/clang-format --dry-run -Werror $(CPP)
 	$(VENV)/python tools/headers.py
+	$(VENV)/python tools/words.py
+	$(VENV)/python tools/layers.py
 
 format: build ## Bring all sources into the house style
 	$(VENV)/ruff format

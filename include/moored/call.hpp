@@ -115,7 +115,7 @@ inline void tell_when_done(PyObject* future, const std::shared_ptr<answer>& to) 
 /// Arguments and result are converted by converter<>; Result void drops the result, `reference`
 /// keeps the object. Throws python_error with the traceback's text, and interpreter_closed.
 template <class Result = void, class... Arguments>
-Result call(const reference& callable, Arguments&&... arguments) {
+inline Result call(const reference& callable, Arguments&&... arguments) {
   const attachment attached = callable.attach();
   return detail::converted<Result>(
       detail::call_attached(callable.get(), std::forward<Arguments>(arguments)...));
@@ -128,8 +128,8 @@ Result call(const reference& callable, Arguments&&... arguments) {
 /// Throws timed_out, after it has asked for the coroutine to be cancelled; python_error, also for a
 /// cancelled one; and interpreter_closed, also when Python ends meanwhile.
 template <class Result = void, class... Arguments>
-Result await(const reference& loop, const reference& function, std::chrono::nanoseconds limit,
-             Arguments&&... arguments) {
+inline Result await(const reference& loop, const reference& function,
+                    std::chrono::nanoseconds limit, Arguments&&... arguments) {
   const auto there = std::make_shared<detail::answer>();
   reference future;
   {

@@ -116,7 +116,6 @@ def test_copies_of_the_headers_share_nothing(first: Path, second: Path, as_globa
 import os, sys
 {loads}
 import first, second
-from support.processes import finish
 told = []
 for module in (first, second, first):
     module.tell(lambda batch, name=module.__name__: told.extend((name, event) for event in batch))

@@ -1,4 +1,4 @@
-"""Hazards of thread states: whose they are, who frees them, what they carry."""
+"""Hazards of thread states: which thread has them, what frees them, what they carry."""
 
 from __future__ import annotations
 

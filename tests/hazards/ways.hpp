@@ -127,7 +127,7 @@ void enter(std::string_view way, Inside inside) {
   }
 }
 
-/// Between a thread and whoever started it.
+/// Between a thread and the one that started it.
 std::binary_semaphore started{0}, go{0}, went{0};
 std::thread the_idle_thread;
 

@@ -6,10 +6,9 @@ import sys
 import pytest
 from support.processes import Ending, run_moored
 
+from moored_lab import _cost
 from moored_lab.bench import attach
 from moored_lab.bench.rounds import Samples
-
-_cost = pytest.importorskip("moored_lab._cost", reason="the lab is not built")
 
 
 def _bench_attach(*words: str) -> Ending:

@@ -97,7 +97,7 @@ def test_thread_locals_survive_where_the_state_is_kept(whole, binding):
     keeps_by_itself = binding == "cffi"
     assert survives[STOCK] == survives["install"] == keeps_by_itself
     for way in KEEPING:
-        # From 3.15 on nanobind frees what it made itself, whoever else counts on it.
+        # From 3.15 on nanobind frees what it made itself, whatever else counts on it.
         if (binding, way) == ("nanobind", "keep_thread") and sys.version_info >= (3, 15):
             assert survives[way] or rows[WAYS[way], EMPTY, 1]["note"] == "the state was not kept"
         else:

@@ -7,8 +7,6 @@ from support.processes import Ending, run_moored
 
 from moored_lab.bench import state
 
-pytest.importorskip("moored_lab._cost", reason="the lab is not built")
-
 
 def _bench_state(*words: str) -> Ending:
     return run_moored("bench", "state", *words)

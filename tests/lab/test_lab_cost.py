@@ -11,8 +11,6 @@ from support.processes import Ending, run_moored
 from moored_lab.bench import cost
 from moored_lab.bench.rounds import Samples
 
-pytest.importorskip("moored_lab._cost", reason="the lab is not built")
-
 
 @pytest.fixture(scope="module")
 def measured():

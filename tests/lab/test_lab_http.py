@@ -13,9 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
-pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
-
 from lab_processes import MODES, Child, Server, accounted
 from support.limits import HANG_S
 from support.processes import finish

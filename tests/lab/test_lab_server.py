@@ -7,9 +7,6 @@ import socket
 import sys
 
 import pytest
-
-pytest.importorskip("moored_lab._server", reason="the lab was not built into this installation")
-
 from lab_processes import MODES, Sender, Server, accounted
 from support.limits import HANG_S
 from support.processes import Ending, finish
@@ -260,8 +257,8 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def test_the_sender_without_a_server_says_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as unheard:
+        port = unheard.getsockname()[1]
     done = run_sender("--port", port, "--rate", 10, "--seconds", 1)
     assert done.code == 1
     assert done.err.count("\n") == 1

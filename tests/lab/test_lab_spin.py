@@ -9,17 +9,11 @@ from support.processes import Ending, finish, run_moored
 
 from moored_lab.wakeup import spin
 from moored_lab.wakeup.options import BadOption, Options
-from moored_lab.wakeup.process import LabMissing
 
 
 @pytest.fixture
 def spinning():
     """Run a Python program with the library preloaded; returns what it printed."""
-    try:
-        spin.library()
-    except LabMissing as missing:
-        pytest.skip(str(missing))
-
     def run(program: str, spin_us: str = "200") -> str:
         env = {**os.environ, **spin.environment(0), "MOORED_SPIN_US": spin_us}
         done = finish(sys.executable, "-c", program, env=env)

@@ -12,10 +12,9 @@ import pytest
 from support.processes import run_moored
 
 from moored.cli import main
-from moored_lab.wakeup import process
+from moored_lab.wakeup import paths
 from moored_lab.wakeup.options import USUAL_MODES as MODES
 from moored_lab.wakeup.options import Options
-from moored_lab.wakeup.process import LabMissing, load_sender
 from moored_lab.wakeup.wakeup import Result, run
 
 # The controller against processes that misbehave on order
@@ -68,8 +67,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made[name] = tmp_path / name
         made[name].write_text(text.format(python=sys.executable))
         made[name].chmod(made[name].stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(process, "load_sender", lambda: made["sender"])
-    monkeypatch.setattr("moored_lab.wakeup.wakeup.load_sender", lambda: made["sender"])
+    monkeypatch.setattr(paths, "load_sender", lambda: made["sender"])
     monkeypatch.setenv("MODES", " ".join(MODES))
     monkeypatch.chdir(tmp_path)
     return [
@@ -183,15 +181,7 @@ def test_a_picture_without_matplotlib_is_refused_before_the_run(
 
 
 @pytest.fixture(scope="module")
-def lab() -> None:
-    try:
-        load_sender()
-    except LabMissing as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def real(lab: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """Run every mode once, as a user does, and return the folder, the exit code and stdout."""
     folder = tmp_path_factory.mktemp("wakeup")
     words = ["lab", "wakeup", "--seconds", "0.4", "--repeat", "1", "--rate", "2000"]

@@ -50,8 +50,8 @@ def test_import_needs_nothing_outside_the_standard_library() -> None:
         "import sys, moored.cli; moored.cli.main(['--version']);"
         "print({n.split('.')[0] for n in sys.modules} & {'rich', 'matplotlib', 'jinja2'})"
     )
-    done = succeed(sys.executable, "-c", script)
-    assert done.out.splitlines()[-1] == "set()"
+    said = succeed(sys.executable, "-c", script)
+    assert said.splitlines()[-1] == "set()"
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) ->
         f"import moored; moored.__path__.append({str(tmp_path / 'built')!r});"
         "print(moored.get_include(), moored.get_cmake_dir(), moored.get_c_source())"
     )
-    done = succeed(sys.executable, "-c", script, folder=tmp_path)
-    paths = [Path(path) for path in done.out.split()]
+    said = succeed(sys.executable, "-c", script, folder=tmp_path)
+    paths = [Path(path) for path in said.split()]
     assert all(path.exists() and path.is_relative_to(tmp_path / "built") for path in paths)
     assert len(paths) == 3
 

@@ -54,7 +54,7 @@ class fault {
 
 struct faults {
   fault eventfd;
-  fault read, write;  ///< Of a descriptor that is an eventfd; nobody else's.
+  fault read, write;  ///< Of an eventfd; those of other descriptors are not refused.
   fault pthread_create, pthread_atfork, pthread_key_create;
   fault operator_new;   ///< On the threads that are in a `without_memory` scope.
   fault python_memory;  ///< PyMem_Raw, PyMem and PyObject; see own_python_memory(). Likewise.

@@ -111,7 +111,7 @@ TEST(fault, senders_get_through_each_delivery_without_memory) {
           how == delivery::enter ||
           (how == delivery::adaptive && !moored::cpython::pending_calls_interrupt);
       if (!waits_for_gil) {
-        // Main holds the GIL: whoever looks after an interrupt would need memory and a thread.
+        // Main holds the GIL: to look after an interrupt would take memory and a thread.
         std::thread([&] {
           const without_memory now;
           EXPECT_EQ(numbers.send(2), sent::queued);
@@ -324,7 +324,7 @@ TEST(fault, a_sender_that_waits_for_room_tries_again_to_make_it) {
     on_foreign_thread([&] {
       const without_python_memory now(3);
       EXPECT_EQ(numbers.send(1), sent::queued);
-      EXPECT_EQ(numbers.send(2), sent::queued);  // nobody else is there to make room
+      EXPECT_EQ(numbers.send(2), sent::queued);  // no other thread is there to make room
     });
     EXPECT_EQ(handled, (std::vector{1, 2}));
     EXPECT_EQ(moored::count().refusals, 3U);

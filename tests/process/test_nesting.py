@@ -1,4 +1,4 @@
-"""A ctypes callback and moored on one native thread find the same state, whoever comes first."""
+"""A ctypes callback and moored on one native thread find the same state, in either order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the children of a program inherit, and who else is in the environment."""
+"""What the children of a program inherit, and what else is in the environment."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_a_static_program_is_refused(moored_run, source, tmp_path):
     assert moored_run("--cache-only", "--exec", program).code == 3
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program to somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a program to another user")
 def test_a_set_uid_program_is_refused(moored_run, source, tmp_path):
     program = compile_program(source, tmp_path / "privileged")
     os.chown(program, 65534, 65534)
@@ -337,8 +337,8 @@ def test_the_libraries_show_and_want_nothing_else():
     folder = Path(moored.__file__).parent / "lib"
 
     def symbols(library: str, which: str) -> list[tuple[str, str]]:
-        done = succeed("nm", "-D", which, folder / library)
-        pairs = [line.split()[-2:] for line in done.out.splitlines()]
+        said = succeed("nm", "-D", which, folder / library)
+        pairs = [line.split()[-2:] for line in said.splitlines()]
         return [(kind, name) for kind, name in pairs]
 
     shown = [name for _, name in symbols("libmoored_keep.so", "--defined-only")]

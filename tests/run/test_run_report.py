@@ -118,7 +118,7 @@ def other_python() -> str | None:
     for path in found:
         if not shutil.which(path):
             continue
-        said = finish(path, "-c", ask).stdout
+        said = finish(path, "-c", ask).out
         if said.strip() != OURS:
             return path
     return None

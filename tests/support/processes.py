@@ -43,6 +43,7 @@ def finish(
         input=stdin,
         capture_output=True,
         text=True,
+        errors="backslashreplace",
         timeout=limit,
     )
     return Ending(done.returncode, done.stdout, done.stderr)

@@ -279,7 +279,7 @@ TEST(channel, an_adaptive_interrupt_that_main_does_not_see_is_looked_after) {
 TEST(channel, the_gil_is_seen_from_outside) {
   if (!has_gil) GTEST_SKIP() << "there is no GIL to be seen";
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030D0000
-  GTEST_SKIP() << "3.12 does not tell who holds the GIL";
+  GTEST_SKIP() << "3.12 does not tell which thread holds the GIL";
 #endif
   in_child([] {
     using moored::cpython::gil_view;
@@ -330,7 +330,7 @@ TEST(channel, a_sender_that_holds_the_gil_for_long_is_relieved) {
     channel<event> events(options(delivery::enter, std::chrono::nanoseconds(1)));
     std::set<std::thread::id> runners;
     events.on_batch([&](moored::view<event>) { runners.insert(std::this_thread::get_id()); });
-    // Until another than the first runner was seen; a runner that nobody relieves is a test that
+    // Until another than the first runner was seen; a runner that no sender relieves is a test that
     // does not end.
     const moored::detachment detached;
     std::atomic<bool> enough = false;

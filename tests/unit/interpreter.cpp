@@ -1,4 +1,4 @@
-// Foreign threads in subinterpreters: which one they enter, what they keep there, and its end.
+// unit/interpreter.cpp: foreign threads in subinterpreters: which one they enter, what they keep there, and its end.
 #include "child.hpp"
 
 #include <atomic>
@@ -317,7 +317,7 @@ TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
           while (!over) (void)moored::try_attach(where);
         });
       }
-      one.end();  // CPython ends the process when the gate has not let everybody out
+      one.end();  // CPython ends the process when the gate has not let every thread out
       over = true;
       const moored::detachment others_turn;
       for (std::thread& thread : crowd) thread.join();

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO, cast
 
 from moored import __version__
@@ -25,12 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["run"] and words[1:] not in (["--help"], ["-h"]):
             run.pass_on(words[1:])
+        commands = registry.commands()
+        registry.named_in(commands, words)
         if sys.stdout is None:
             raise CommandError("stdout is closed; send it somewhere, as in >/dev/null")
         stdout = Stdout(sys.stdout)
         with contextlib.redirect_stdout(cast("TextIO", stdout)):
             try:
-                return _run(words)
+                return _run(commands, words)
             finally:
                 stdout.finish()
     except CommandError as error:
@@ -49,12 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(f"{error.filename}: {why}" if error.filename else why)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(commands: Mapping[str, str], words: Sequence[str]) -> int:
+    if words[:1] == ["--version"]:
+        print(f"moored {__version__}")
+        return ExitCode.FINE
     parser = argparse.ArgumentParser(
         prog="moored", description="Native threads enter Python: cheap, safe at shutdown."
     )
-    parser.add_argument("--version", action="version", version=f"moored {__version__}")
-    registry.declare(parser, registry.commands(), words)
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    registry.declare(parser, commands, words)
     arguments = parser.parse_args(words)
     return int(arguments.run(arguments))
 

@@ -32,17 +32,23 @@ def _place(name: str) -> tuple[int, str]:
     return (OF_THE_LAB.index(name) if name in OF_THE_LAB else len(OF_THE_LAB), name)
 
 
+def named_in(modules: Mapping[str, str], words: Sequence[str]) -> str | None:
+    """Return the command that `words` name; None for none, an error for one that there is not."""
+    named = words[0] if words and not words[0].startswith("-") else None
+    if named is None or named in modules:
+        return named
+    if named in OF_THE_LAB:
+        raise CommandError(f"{named}: {LAB_IS_MISSING}", ExitCode.NOT_POSSIBLE_HERE)
+    raise CommandError(
+        f"there is no command {named!r}; there are: {', '.join(modules)}", ExitCode.USAGE
+    )
+
+
 def declare(
     parser: argparse.ArgumentParser, modules: Mapping[str, str], words: Sequence[str]
 ) -> None:
     """Declare the command that `words` name, or all of them when they name none."""
-    named = words[0] if words and not words[0].startswith("-") else None
-    if named is not None and named not in modules:
-        if named in OF_THE_LAB:
-            raise CommandError(f"{named}: {LAB_IS_MISSING}", ExitCode.NOT_POSSIBLE_HERE)
-        raise CommandError(
-            f"there is no command {named!r}; there are: {', '.join(modules)}", ExitCode.USAGE
-        )
+    named = named_in(modules, words)
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in [named] if named is not None else modules:
         try:

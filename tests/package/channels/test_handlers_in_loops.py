@@ -107,7 +107,7 @@ def test_wake_without_a_loop_is_refused_however_it_is_asked_for(source):
     source.send_from_thread(1)
     assert seen == [1]
     channel.on_batch(None)
-    channel.delivery = "wake"  # for those who take
+    channel.delivery = "wake"  # for consumers that take
 
 
 def test_wake_is_refused_whichever_object_set_the_handler(source):

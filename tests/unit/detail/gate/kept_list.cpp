@@ -93,7 +93,7 @@ TEST(limit, has_the_longest_idle_thread_let_go_when_it_comes_back) {
       b.attaches();
       a.attaches();  // b is idle longer now
       c.attaches();
-      EXPECT_EQ(moored::count().states_kept, 3U);  // nobody takes b's from it
+      EXPECT_EQ(moored::count().states_kept, 3U);  // no thread takes b's from it
       EXPECT_EQ(moored::count().states_freed, 0U);
       b.does([] {
         const moored::attachment outer = moored::attach();

@@ -1,0 +1,48 @@
+"""Checks the words of comments, docstrings, messages and pages: a subject names a thing.
+
+A sentence says "the runner" or "a sender that holds the GIL", never a pronoun for a person.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PERSONS = re.compile(
+    r"\b(who|whom|whoever|somebody|someone|nobody|no one|anybody|anyone|everybody|everyone)\b",
+    re.IGNORECASE,
+)
+TEXT = {".c", ".cpp", ".h", ".hpp", ".md", ".py", ".pyi", ".pyx", ".rs", ".sh", ".toml", ".txt"}
+SELF = "tools/words.py"
+
+
+def files() -> list[str]:
+    """Return the files of the checkout that git knows and that hold text of ours."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    paths = [Path(line) for line in listed.stdout.splitlines()]
+    return [str(p) for p in paths if p.suffix in TEXT or p.name in ("Makefile", "CMakeLists.txt")]
+
+
+def main() -> int:
+    """Name each line with such a word; exit code 1 when there is one."""
+    found = 0
+    for name in files():
+        path = CHECKOUT / name
+        if name == SELF or not path.exists():
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if PERSONS.search(line):
+                found += 1
+                print(f"{name}:{number}: {line.strip()}")
+    if found:
+        print(f"{found} lines speak of persons: name the thread, the caller or the user instead")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
