@@ -91,7 +91,7 @@ def test_a_good_run_ends_with_0(fakes: list[str], capsys: pytest.CaptureFixture[
     ("trouble", "after", "code", "words"),
     [
         ("start", 0, 1, "the server died (exit code 1); its last lines on stderr:\n  the port is"),
-        ("missing", 0, 3, "install moored with its lab"),
+        ("missing", 0, 3, "install moored-lab for that interpreter"),
         ("garbage", 0, 1, "said what is not the protocol: what"),
         ("die", 3, 1, "the server died (signal SIGABRT); its last lines on stderr:\n  Fatal"),
         ("error", 2, 1, "the server refused: not now"),
@@ -221,7 +221,7 @@ def test_real_run_draws_its_picture(real: tuple[Path, int, str]) -> None:
     assert all(path.stat().st_size > 1000 for path in (folder / "out").iterdir())
 
 
-def test_switching_under_load_again_and_again_loses_nothing(lab: None) -> None:
+def test_switching_under_load_again_and_again_loses_nothing() -> None:
     result: Result = run(
         Options(seconds=0.05, repeat=3, rate=3000, handler_us=5, threads=2, main_busy=10)
     )
@@ -230,7 +230,7 @@ def test_switching_under_load_again_and_again_loses_nothing(lab: None) -> None:
     assert len(result.phases) == 3 * len(MODES)
 
 
-def test_calibration_picks_a_handler(lab: None) -> None:
+def test_calibration_picks_a_handler() -> None:
     result = run(Options(modes=("poll15",), seconds=0.2, repeat=1, rate=1000))
     assert result.handler_picked
     assert 0 < result.handler_us <= 400
