@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from interpreters import Interpreter, find, missing
+from results import Results, read_junit
 from suites import run_all, shipped
-from tally import Tally, read_junit
 from torture import CASES, FIRST_SEED, torture
 from workspace import StepFailed, Workspace
 
@@ -33,21 +33,21 @@ class Outcome:
     """What one interpreter's tests came to."""
 
     interpreter: Interpreter
-    cpp: Tally = field(default_factory=Tally)
-    python: Tally = field(default_factory=Tally)
-    lab: Tally = field(default_factory=Tally)
-    torture: Tally = field(default_factory=Tally)
-    suites: Tally = field(default_factory=Tally)
+    cpp: Results = field(default_factory=Results)
+    python: Results = field(default_factory=Results)
+    lab: Results = field(default_factory=Results)
+    torture: Results = field(default_factory=Results)
+    suites: Results = field(default_factory=Results)
     seconds: float = 0
     note: str = ""
 
     @property
-    def total(self) -> Tally:
+    def total(self) -> Results:
         """All its tests together."""
         return self.cpp + self.python + self.lab + self.torture + self.suites
 
 
-def test_cpp(workspace: Workspace) -> Tally:
+def test_cpp(workspace: Workspace) -> Results:
     """Build and run the C++ tests."""
     folder = workspace.build_cpp_tests()
     report = workspace.build / "ctest.xml"
@@ -60,7 +60,7 @@ def test_cpp(workspace: Workspace) -> Tally:
     return read_junit(report)
 
 
-def test_python(workspace: Workspace) -> Tally:
+def test_python(workspace: Workspace) -> Results:
     """Run the Python tests against the installed package."""
     report = workspace.build / "pytest.xml"
     report.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def test_python(workspace: Workspace) -> Tally:
     return read_junit(report)
 
 
-def run_lab(workspace: Workspace) -> Tally:
+def run_lab(workspace: Workspace) -> Results:
     """Run the lab shortly in every mode; each mode with a row in its result has passed."""
     result = workspace.build / "wakeup.json"
     result.unlink(missing_ok=True)
@@ -83,23 +83,23 @@ def run_lab(workspace: Workspace) -> Tally:
     output += [f"--out={workspace.build}", "--force"] if workspace.default else ["--no-chart"]
     status = workspace.attempt(command, "lab", "wakeup", *LAB_RUN, *output, limit=LAB_S)
     modes = len(json.loads(result.read_text())["rows"]) if result.exists() else 0
-    return Tally(passed=modes, failed=int(status != 0))
+    return Results(passed=modes, failed=int(status != 0))
 
 
-def run_torture(workspace: Workspace) -> Tally:
+def run_torture(workspace: Workspace) -> Results:
     """Run the bounded torture; each case is one."""
     failed = torture(workspace, CASES, FIRST_SEED)
-    return Tally(passed=CASES - failed, failed=failed)
+    return Results(passed=CASES - failed, failed=failed)
 
 
-def compare_suites(workspace: Workspace) -> Tally:
+def compare_suites(workspace: Workspace) -> Results:
     """Run some of the interpreter's own tests, stock and under moored run; each suite is one."""
-    tally = Tally()
+    results = Results()
     for one in run_all(workspace, shipped(workspace, QUICK_SUITES), limit=SUITE_S):
-        tally += Tally(failed=1) if one.different else Tally(passed=1)
+        results += Results(failed=1) if one.different else Results(passed=1)
         if one.different:
             print(f"{one.suite} differs: {', '.join(one.different)} ", end="", file=sys.stderr)
-    return tally
+    return results
 
 
 def test_one(interpreter: Interpreter, default: bool) -> Outcome:
@@ -111,26 +111,26 @@ def test_one(interpreter: Interpreter, default: bool) -> Outcome:
     workspace = Workspace(interpreter, default)
     started = time.monotonic()
 
-    def part(name: str, run: Callable[[Workspace], Tally]) -> Tally:
+    def part(name: str, run: Callable[[Workspace], Results]) -> Results:
         print(f"{interpreter.name}: {name} ", end="", file=sys.stderr, flush=True)
         since = time.monotonic()
         try:
-            tally = run(workspace)
-            note = f"{tally.failed} failed" if tally.failed else ""
+            results = run(workspace)
+            note = f"{results.failed} failed" if results.failed else ""
         except StepFailed as failure:
-            tally, note = Tally(failed=1), str(failure)
+            results, note = Results(failed=1), str(failure)
         print(f"{time.monotonic() - since:.0f} s {note}", file=sys.stderr, flush=True)
-        if tally.failed:
+        if results.failed:
             outcome.note = f"see {workspace.log}"
             print(workspace.log_tail(), file=sys.stderr)
-        return tally
+        return results
 
-    def install(workspace: Workspace) -> Tally:
+    def install(workspace: Workspace) -> Results:
         workspace.prepare("develop" if default else "test")
         workspace.install_wheels(*LOOPS)
         if default:
             workspace.install_wheels("moored[programs]")
-        return Tally()
+        return Results()
 
     outcome.python = part("package", install)
     if interpreter.library:
@@ -162,7 +162,9 @@ def show(outcomes: list[Outcome], not_found: list[str]) -> None:
         ]
     ]
     for one in outcomes:
-        cells = [tally.cell() for tally in (one.cpp, one.python, one.lab, one.torture, one.suites)]
+        cells = [
+            results.cell() for results in (one.cpp, one.python, one.lab, one.torture, one.suites)
+        ]
         rows.append([one.interpreter.name, *cells, f"{one.seconds:.0f}", one.note])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
@@ -172,7 +174,7 @@ def show(outcomes: list[Outcome], not_found: list[str]) -> None:
         )
     if not_found:
         print(f"not found: Python {', '.join(not_found)}")
-    total = sum((one.total for one in outcomes), Tally())
+    total = sum((one.total for one in outcomes), Results())
     print(f"\n{total}")
 
 
@@ -190,7 +192,7 @@ def main() -> int:
         return 3
     outcomes = [test_one(one, default=one in default) for one in found]
     show(outcomes, [] if wanted else missing(found))
-    total = sum((one.total for one in outcomes), Tally())
+    total = sum((one.total for one in outcomes), Results())
     return 1 if total.failed or not total.passed else 0
 
 

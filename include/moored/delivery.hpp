@@ -119,4 +119,15 @@ struct channel_stats {
   std::uint64_t depth = 0;       ///< Queued now.
 };
 
+namespace detail {
+
+/// The members' names, in order: from here Python's Channel.stats() has them.
+inline constexpr std::array<std::string_view, 15> channel_stats_names{
+    "sent",    "delivered",     "dropped_oldest", "dropped_newest", "rejected",
+    "refused", "unconvertible", "undelivered",    "batches",        "largest_batch",
+    "wakes",   "interrupts",    "entries",        "waits",          "depth"};
+static_assert(sizeof(channel_stats) == channel_stats_names.size() * sizeof(std::uint64_t));
+
+}  // namespace detail
+
 MOORED_NAMESPACE_END

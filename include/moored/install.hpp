@@ -31,7 +31,7 @@ enum class cache_status : std::uint8_t {
 };
 
 /// What the cache has done in this process. Reading it takes no lock and delays no thread.
-struct chunk_counters {
+struct chunk_stats {
   std::uint64_t hits;        ///< Chunks that came from the cache.
   std::uint64_t misses;      ///< Chunks that had to be mapped.
   std::uint64_t held;        ///< Chunks in the cache now.
@@ -173,7 +173,7 @@ inline void free_arena(void*, void* block, std::size_t size) noexcept {
 }
 
 /// Any thread, attached or not.
-[[nodiscard]] inline chunk_counters count_chunks() noexcept {
+[[nodiscard]] inline chunk_stats stats_of_chunks() noexcept {
   const detail::chunk_cache& cache = detail::the_chunk_cache_1;
   std::uint64_t held = 0;
   for (const std::atomic<void*>& slot : cache.slots) {

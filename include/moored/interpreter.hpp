@@ -114,8 +114,8 @@ inline void set_closing_bound(std::chrono::milliseconds bound) noexcept {
 }
 
 /// Any thread, attached or not.
-[[nodiscard]] inline counters count() noexcept {
-  return detail::the_gate.count();
+[[nodiscard]] inline state_stats stats() noexcept {
+  return detail::the_gate.stats();
 }
 
 MOORED_NAMESPACE_END

@@ -77,8 +77,8 @@ void moored_set_closing_bound(int64_t milliseconds);
 /* How many states threads may keep: 0, the default, for any number; see moored::set_kept_limit. */
 void moored_set_kept_limit(size_t limit);
 
-/* What has happened in this process; see moored::counters. */
-typedef struct moored_counters {
+/* What has happened in this process; see moored::state_stats. */
+typedef struct moored_state_stats {
   uint64_t attaches;
   uint64_t refusals;
   uint64_t states_made;
@@ -90,24 +90,24 @@ typedef struct moored_counters {
   uint64_t states_over_limit;
   uint64_t states_freed_late;
   uint64_t references_forgotten;
-} moored_counters;
+} moored_state_stats;
 
-moored_counters moored_count(void);
+moored_state_stats moored_stats(void);
 
 /* Puts the chunk cache in place, which makes temporary thread states cheap for every binding in the
  * process. Installing again is installing once. Unlike the others, call it with the GIL held, or
  * before Py_Initialize. */
 moored_status moored_install(void);
 
-/* What the chunk cache has done in this process; see moored::chunk_counters. */
-typedef struct moored_chunk_counters {
+/* What the chunk cache has done in this process; see moored::chunk_stats. */
+typedef struct moored_chunk_stats {
   uint64_t hits;
   uint64_t misses;
   uint64_t held;
   uint64_t bytes_held;
-} moored_chunk_counters;
+} moored_chunk_stats;
 
-moored_chunk_counters moored_count_chunks(void);
+moored_chunk_stats moored_stats_of_chunks(void);
 
 /* A bounded queue of events, each some bytes, from native threads to Python; see moored::channel.
  * In Python, give moored_channel_capsule() to moored.Channel, which gets each event as `bytes`. */
@@ -189,7 +189,7 @@ typedef struct moored_channel_stats {
   uint64_t depth;
 } moored_channel_stats;
 
-moored_channel_stats moored_channel_count(const moored_channel* channel);
+moored_channel_stats moored_stats_of_channel(const moored_channel* channel);
 
 /* One line of English for a status; never null. */
 const char* moored_describe(moored_status status);

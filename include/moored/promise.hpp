@@ -29,7 +29,7 @@
 MOORED_NAMESPACE_BEGIN
 
 /// What became of the promises of this process. Any thread.
-struct promise_counters {
+struct promise_stats {
   std::uint64_t completed;  ///< The future got its result or its exception.
   std::uint64_t unwanted;   ///< The future was cancelled, or done, before.
   std::uint64_t broken;     ///< The promise ended without a value.
@@ -367,7 +367,7 @@ class MOORED_PUBLIC_TYPE promise {
 };
 
 /// Any thread.
-[[nodiscard]] inline promise_counters count_promises() noexcept {
+[[nodiscard]] inline promise_stats stats_of_promises() noexcept {
   const auto read = [](const std::atomic<std::uint64_t>& value) {
     return value.load(std::memory_order_relaxed);
   };

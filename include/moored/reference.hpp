@@ -15,7 +15,7 @@ MOORED_NAMESPACE_BEGIN
 /// attached to that one, the object is let go by the interpreter itself: by main at its next turn
 /// in Python, in a subinterpreter at the next visit; so destroying it never waits for the GIL. If
 /// the interpreter has gone meanwhile, the object is forgotten, and counted
-/// (counters::references_forgotten).
+/// (state_stats::references_forgotten).
 class MOORED_PUBLIC_TYPE reference {
  public:
   reference() noexcept = default;

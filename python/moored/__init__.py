@@ -18,12 +18,14 @@ from ._core import (
     set_kept_limit,
     stats,
 )
-from .channel import Channel, ChannelClosed, ChannelStats
+from ._stats import ChannelStats, Stats
+from .channel import Channel, ChannelClosed
 
 __all__ = [
     "Channel",
     "ChannelClosed",
     "ChannelStats",
+    "Stats",
     "__version__",
     "get_c_source",
     "get_cmake_dir",

@@ -10,8 +10,8 @@ from typing import (
     Generic,
     Literal,
     Protocol,
-    TypedDict,
     TypeVar,
+    cast,
     get_args,
     overload,
 )
@@ -25,63 +25,30 @@ from ._loop_delivery import (
     stop_delivery,
 )
 from ._loops import let_others_run, running_asyncio_loop
+from ._stats import ChannelStats
 from ._watches import Seats
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Channel", "ChannelClosed", "ChannelStats", "Delivery"]
+__all__ = ["Channel", "ChannelClosed", "Delivery"]
 
 T = TypeVar("T")
 Delivery = Literal["poll", "wake", "enter", "interrupt", "adaptive"]
 
-_STATS = (
-    "sent",
-    "delivered",
-    "dropped_oldest",
-    "dropped_newest",
-    "rejected",
-    "refused",
-    "unconvertible",
-    "undelivered",
-    "batches",
-    "largest_batch",
-    "wakes",
-    "interrupts",
-    "entries",
-    "waits",
-    "depth",
-)
+# Why an event did not reach Python, and which of the channel's numbers says how many.
+_DROPPED = {
+    "oldest": "dropped_oldest",
+    "newest": "dropped_newest",
+    "rejected": "rejected",
+    "refused": "refused",
+    "unconvertible": "unconvertible",
+    "undelivered": "undelivered",
+}
 
 
 class ChannelClosed(Exception):
     """The channel is closed, and everything that was sent has been taken."""
-
-
-class Dropped(TypedDict):
-    """Events that did not reach Python, by reason."""
-
-    oldest: int
-    newest: int
-    rejected: int
-    refused: int
-    unconvertible: int
-    undelivered: int
-
-
-class ChannelStats(TypedDict):
-    """What has happened to a channel's events."""
-
-    sent: int
-    delivered: int
-    dropped: Dropped
-    batches: int
-    largest_batch: int
-    wakes: int
-    interrupts: int
-    entries: int
-    waits: int
-    depth: int
 
 
 class HasChannel(Protocol):
@@ -289,26 +256,9 @@ class Channel(Generic[T]):
         At rest, sent is the sum of delivered, depth and dropped oldest, unconvertible and
         undelivered.
         """
-        n = dict(zip(_STATS, self._native.stats(), strict=True))
-        return {
-            "sent": n["sent"],
-            "delivered": n["delivered"],
-            "dropped": {
-                "oldest": n["dropped_oldest"],
-                "newest": n["dropped_newest"],
-                "rejected": n["rejected"],
-                "refused": n["refused"],
-                "unconvertible": n["unconvertible"],
-                "undelivered": n["undelivered"],
-            },
-            "batches": n["batches"],
-            "largest_batch": n["largest_batch"],
-            "wakes": n["wakes"],
-            "interrupts": n["interrupts"],
-            "entries": n["entries"],
-            "waits": n["waits"],
-            "depth": n["depth"],
-        }
+        numbers: dict[str, Any] = self._native.stats()
+        dropped = {reason: numbers.pop(key) for reason, key in _DROPPED.items()}
+        return cast("ChannelStats", {"dropped": dropped, **numbers})
 
     @property
     def name(self) -> str:

@@ -49,6 +49,15 @@ bool is_delivery(int how) noexcept {
   return how >= MOORED_POLL && how <= MOORED_ADAPTIVE;
 }
 
+/// The C struct of the same members in the same order.
+template <class Outside, class Inside>
+Outside in_c(const Inside& stats) noexcept {
+  static_assert(sizeof(Outside) == sizeof(Inside) && std::is_trivially_copyable_v<Inside>);
+  Outside same{};
+  std::memcpy(&same, &stats, sizeof same);
+  return same;
+}
+
 moored::attachment* inside(moored_attachment* outside) noexcept {
   return std::launder(reinterpret_cast<moored::attachment*>(outside->opaque));
 }
@@ -186,13 +195,9 @@ int moored_channel_deliver(moored_channel* channel) {
   return channel->events.deliver() ? 1 : 0;
 }
 
-moored_channel_stats moored_channel_count(const moored_channel* channel) {
-  moored_channel_stats counted{};
-  if (channel == nullptr) return counted;
-  const moored::channel_stats now = channel->events.stats();
-  static_assert(sizeof counted == sizeof now);
-  std::memcpy(&counted, &now, sizeof counted);
-  return counted;
+moored_channel_stats moored_stats_of_channel(const moored_channel* channel) {
+  if (channel == nullptr) return {};
+  return in_c<moored_channel_stats>(channel->events.stats());
 }
 
 moored_status moored_attach_by(moored_attachment* attachment, int how) {
@@ -237,11 +242,8 @@ void moored_set_kept_limit(size_t limit) {
   moored::set_kept_limit(limit);
 }
 
-moored_counters moored_count() {
-  const moored::counters now = moored::count();
-  return {now.attaches,          now.refusals,          now.states_made,         now.states_adopted,
-          now.states_kept,       now.states_freed,      now.states_forgotten,    now.overdue,
-          now.states_over_limit, now.states_freed_late, now.references_forgotten};
+moored_state_stats moored_stats() {
+  return in_c<moored_state_stats>(moored::stats());
 }
 
 moored_status moored_install() {
@@ -249,9 +251,8 @@ moored_status moored_install() {
                                                                     : MOORED_OK;
 }
 
-moored_chunk_counters moored_count_chunks() {
-  const moored::chunk_counters now = moored::count_chunks();
-  return {now.hits, now.misses, now.held, now.bytes_held};
+moored_chunk_stats moored_stats_of_chunks() {
+  return in_c<moored_chunk_stats>(moored::stats_of_chunks());
 }
 
 const char* moored_describe(moored_status status) {

@@ -11,6 +11,7 @@
 #include "channel_handler.hpp"
 
 #include <moored/delivery.hpp>
+#include <moored/reference.hpp>
 
 #include <array>
 #include <cmath>
@@ -189,19 +190,16 @@ PyObject* close(PyObject* self, PyObject*) {
 }
 
 PyObject* stats(PyObject* self, PyObject*) {
-  std::array<std::uint64_t, sizeof(moored::channel_stats) / sizeof(std::uint64_t)> numbers{};
+  const auto& names = moored::detail::channel_stats_names;
+  std::array<std::uint64_t, moored::detail::channel_stats_names.size()> numbers{};
   calls_of(self).stats(calls_of(self).channel, numbers.data(), numbers.size());
-  PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(numbers.size()));
-  if (tuple == nullptr) return nullptr;
-  for (std::size_t at = 0; at < numbers.size(); ++at) {
-    PyObject* const number = PyLong_FromUnsignedLongLong(numbers[at]);
-    if (number == nullptr) {
-      Py_DECREF(tuple);
+  moored::reference dict = moored::reference::steal(PyDict_New());
+  for (std::size_t at = 0; dict && at < numbers.size(); ++at) {
+    const auto number = moored::reference::steal(PyLong_FromUnsignedLongLong(numbers[at]));
+    if (!number || PyDict_SetItemString(dict.get(), names[at].data(), number.get()) != 0)
       return nullptr;
-    }
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(at), number);
   }
-  return tuple;
+  return dict.release();
 }
 
 std::array methods{
@@ -216,7 +214,7 @@ std::array methods{
     PyMethodDef{"deliver_by", deliver_by, METH_VARARGS, "Change delivery, hold and linger."},
     PyMethodDef{"delivery", delivery, METH_NOARGS, "The delivery, hold and linger."},
     PyMethodDef{"close", close, METH_NOARGS, "Refuse events from now on."},
-    PyMethodDef{"stats", stats, METH_NOARGS, "The numbers of moored::channel_stats, in order."},
+    PyMethodDef{"stats", stats, METH_NOARGS, "The numbers of moored::channel_stats, by name."},
     PyMethodDef{nullptr, nullptr, 0, nullptr},
 };
 

@@ -9,14 +9,18 @@
 
 #include <nanobind/nanobind.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 namespace nb = nanobind;
 
 namespace {
 
-using moored::run::run_counts;
+using moored::run::run_stats;
 using moored::run::run_table;
 using moored_core::run_beside;
 
@@ -59,38 +63,22 @@ void release_thread() {
   if (const run_table* const run = run_beside()) run->release_thread();
 }
 
-/// Under `moored run` a state is kept by its library alone, also for keep_thread().
-run_counts counted_by_both() {
-  const moored::counters own = moored::count();
-  const run_table* const run = run_beside();
-  const run_counts other = run != nullptr ? run->count() : run_counts{};
-  return {own.attaches + other.attaches,
-          own.refusals + other.refusals,
-          own.states_made + other.states_made,
-          own.states_adopted + other.states_adopted,
-          own.states_kept + other.states_kept,
-          own.states_freed + other.states_freed,
-          own.states_forgotten + other.states_forgotten,
-          own.overdue + other.overdue,
-          own.states_over_limit + other.states_over_limit,
-          own.states_freed_late + other.states_freed_late};
-}
-
+/// Of this copy of the library and of that of `moored run`, by whose library alone a state is kept
+/// under it, also for keep_thread().
 nb::dict stats() {
-  const run_counts now = counted_by_both();
-  const moored::chunk_counters chunks = moored::count_chunks();
+  const auto& names = moored::detail::state_stats_names;
+  std::array<std::uint64_t, moored::detail::state_stats_names.size()> sums{};
+  const moored::state_stats own = moored::stats();
+  std::memcpy(sums.data(), &own, sizeof own);
+  if (const run_table* const run = run_beside()) {
+    const run_stats others = run->stats();
+    std::array<std::uint64_t, sizeof others / sizeof(std::uint64_t)> added{};
+    std::memcpy(added.data(), &others, sizeof others);
+    for (std::size_t at = 0; at < added.size(); ++at) sums[at] += added[at];
+  }
+  const moored::chunk_stats chunks = moored::stats_of_chunks();
   nb::dict result;
-  result["attaches"] = now.attaches;
-  result["refusals"] = now.refusals;
-  result["states_made"] = now.states_made;
-  result["states_adopted"] = now.states_adopted;
-  result["states_kept"] = now.states_kept;
-  result["states_freed"] = now.states_freed;
-  result["states_forgotten"] = now.states_forgotten;
-  result["overdue"] = now.overdue;
-  result["states_over_limit"] = now.states_over_limit;
-  result["states_freed_late"] = now.states_freed_late;
-  result["references_forgotten"] = moored::count().references_forgotten;  // moored run makes none
+  for (std::size_t at = 0; at < names.size(); ++at) result[names[at].data()] = sums[at];
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;

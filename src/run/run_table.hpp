@@ -9,8 +9,8 @@
 
 namespace moored::run {
 
-/// What has happened, as moored::counters.
-struct run_counts {
+/// What has happened: the first members of moored::state_stats.
+struct run_stats {
   std::uint64_t attaches, refusals, states_made, states_adopted, states_kept, states_freed,
       states_forgotten, overdue, states_over_limit, states_freed_late;
 };
@@ -21,7 +21,7 @@ struct run_counts {
 struct run_table {
   std::size_t size;
   void (*release_thread)();
-  run_counts (*count)();
+  run_stats (*stats)();
   void (*set_closing_bound)(std::int64_t milliseconds);
 };
 

@@ -25,7 +25,7 @@ void count_free(void*, void* block, std::size_t size) {
   below.free(below.ctx, block, size);
 }
 
-PyObject* count_chunks(PyObject*, PyObject*) {
+PyObject* stats_of_chunks(PyObject*, PyObject*) {
   PyObject_GetArenaAllocator(&below);
   PyObjectArenaAllocator counting{below.ctx, count_allocation, count_free};
   PyObject_SetArenaAllocator(&counting);
@@ -55,7 +55,7 @@ PyObject* install(PyObject*, PyObject*) {
 }
 
 PyObject* cache_hits(PyObject*, PyObject*) {
-  return PyLong_FromUnsignedLongLong(moored::count_chunks().hits);
+  return PyLong_FromUnsignedLongLong(moored::stats_of_chunks().hits);
 }
 
 // A template, so that a field which this version does not have is no error.

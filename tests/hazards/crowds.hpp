@@ -46,8 +46,8 @@ PyObject* count_states(PyObject*, PyObject*) {
   return PyLong_FromLong(count);
 }
 
-PyObject* counters(PyObject*, PyObject*) {
-  const moored::counters now = moored::count();
+PyObject* stats(PyObject*, PyObject*) {
+  const moored::state_stats now = moored::stats();
   return Py_BuildValue("{sKsKsKsK}", "made", now.states_made, "kept", now.states_kept, "freed",
                        now.states_freed, "forgotten", now.states_forgotten);
 }
@@ -94,7 +94,7 @@ PyObject* lock_with_gil_held(PyObject*, PyObject*) {
 /// Threads wait for the GIL in moored; this thread holds it and calls all of moored.
 PyObject* call_moored_with_gil_held(PyObject*, PyObject*) {
   constexpr std::uint64_t count = 4;
-  const std::uint64_t before = moored::count().attaches;
+  const std::uint64_t before = moored::stats().attaches;
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < count; ++i) {
     threads.emplace_back([] {
@@ -103,7 +103,7 @@ PyObject* call_moored_with_gil_held(PyObject*, PyObject*) {
       moored::release_thread();
     });
   }
-  while (moored::count().attaches < before + count) std::this_thread::yield();
+  while (moored::stats().attaches < before + count) std::this_thread::yield();
   if (!moored::open()) return nullptr;
   (void)moored::install();
   moored::set_closing_bound(5s);

@@ -34,7 +34,7 @@ HAZARDS = [
         """,
         moored="""
             import tracemalloc
-            native.count_chunks()
+            native.stats_of_chunks()
             installed = native.install()
             tracemalloc.start()
             native.crowd("stock", lambda: None, 1, 100)

@@ -99,8 +99,8 @@ HAZARDS = [
             native.keep_until_exit("moored")
             child = os.fork()
             if child == 0:
-                say(f"in the forked child {native.counters()['kept']} kept, "
-                    f"{native.counters()['forgotten']} forgotten")
+                say(f"in the forked child {native.stats()['kept']} kept, "
+                    f"{native.stats()['forgotten']} forgotten")
                 os._exit(0)
             os.waitpid(child, 0)
         """,
@@ -124,7 +124,7 @@ HAZARDS = [
         moored="""
             native.keep_and_wait("moored")
             late = Late(lambda native=native: (
-                native.end_now(), native.say(f"{native.counters()['forgotten']} forgotten")))
+                native.end_now(), native.say(f"{native.stats()['forgotten']} forgotten")))
         """,
         must_show="joined; 1 forgotten",
         stock_shows={ALL: "std::terminate; dies by SIGABRT", HANG_SINCE: "hangs"},
@@ -149,8 +149,8 @@ HAZARDS = [
             child = os.fork()
             if child == 0:
                 native.crowd(way, lambda: say("child: a new thread enters"), 1, 1)
-                counters = native.counters()
-                say(f"child: {counters['kept']} kept, {counters['forgotten']} forgotten")
+                stats = native.stats()
+                say(f"child: {stats['kept']} kept, {stats['forgotten']} forgotten")
                 sys.exit(0)
             say(f"child: exit code {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
         """,

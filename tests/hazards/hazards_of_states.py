@@ -63,7 +63,7 @@ HAZARDS = [
             def fill():
                 here.nested = Nested()
             native.crowd("moored", fill, 1, 1)
-            say(f"the state is freed {'once' if native.counters()['freed'] == 1 else 'or not'}")
+            say(f"the state is freed {'once' if native.stats()['freed'] == 1 else 'or not'}")
         """,
         must_show="the state is freed once",
         # Which way a state is deleted twice, and from which 3.12 on no more, varies.
@@ -145,8 +145,8 @@ HAZARDS = [
         "pybind11 keeps a thread pointer of its own, and deletes the state when its count is 0",
         stock=f"{VISIT}native.crowd('pybind11', visit, 1, 100)\n{KEPT_OF}",
         moored=f"""{VISIT}native.crowd('both', visit, 1, 100)\n{KEPT_OF}
-counters = native.counters()
-say(f"{{counters['made']}} state made, {{counters['freed']}} freed")
+stats = native.stats()
+say(f"{{stats['made']}} state made, {{stats['freed']}} freed")
 """,
         must_show="locals kept in 99 of 99 later calls; 1 state made, 1 freed",
         stock_shows="locals kept in 0 of 99 later calls",

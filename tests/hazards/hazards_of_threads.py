@@ -18,7 +18,7 @@ native.crowd(way, lambda: states.add(native.state_id()), 50, 20)
 say(f"{len(states)} states made for 1000 calls on 50 threads")
 """
 CHUNKS = """
-native.count_chunks()
+native.stats_of_chunks()
 native.crowd(enter, lambda: None, threads, calls)
 mapped, left = native.chunks()
 """
@@ -57,7 +57,7 @@ HAZARDS = [
         stock="native.free_by_key('stock')\nsay('the state is freed')",
         moored="""
             native.free_by_key("moored")
-            if native.counters()["freed"] == 1:
+            if native.stats()["freed"] == 1:
                 say("the state is freed")
         """,
         must_show="the state is freed",

@@ -59,7 +59,7 @@ PyObject* delete_state_of_ended_thread(PyObject*, PyObject* way) {
         PyGILState_Release(token);
       }
     }).join();
-    while (!stock && moored::count().states_freed == 0) std::this_thread::yield();
+    while (!stock && moored::stats().states_freed == 0) std::this_thread::yield();
   }
   if (stock) {
     PyThreadState_Clear(its);

@@ -113,9 +113,9 @@ class Sender(Child):
         return int(done["sent"])
 
 
-def accounted(counters: dict[str, int]) -> int:
+def accounted(stats: dict[str, int]) -> int:
     """Return the events that the server can account for; at its end none is queued any more."""
-    assert counters["queued"] == 0
-    total = counters["delivered"] + counters["lost"] + counters["refused"]
-    assert total == counters["received"]
+    assert stats["queued"] == 0
+    total = stats["delivered"] + stats["lost"] + stats["refused"]
+    assert total == stats["received"]
     return total

@@ -91,7 +91,7 @@ class Wrk:
 
     def goes_on_until(self, what: str, count: int) -> None:
         """Wait until the server has counted so many."""
-        while self.server.ask(do="counters")["counters"][what] < count:
+        while self.server.ask(do="stats")["stats"][what] < count:
             assert self.process.poll() is None
 
     def end(self) -> int:
@@ -112,9 +112,9 @@ def test_wrk_counts_no_error(mode: str) -> None:
         with Wrk(server) as client:
             client.goes_on_until("delivered", 500)
             answered = client.end()
-        counters = server.stop()["counters"]
+        stats = server.stop()["stats"]
     assert answered > 0
-    assert accounted(counters) == counters["delivered"] >= answered
+    assert accounted(stats) == stats["delivered"] >= answered
 
 
 @pytest.mark.parametrize("mode", ["kept", *QUEUED_MODES])
@@ -134,7 +134,7 @@ def test_a_client_that_reads_late_still_gets_everything() -> None:
             pass_fds=[client.fileno()],
         )
         try:
-            while server.ask(do="counters")["counters"]["received"] < 2000:
+            while server.ask(do="stats")["stats"]["received"] < 2000:
                 pass
             assert answers(client, count)[-1] == (200, b"GET /%d\n" % (count - 1))
         finally:
@@ -198,8 +198,8 @@ def test_what_is_no_http_gets_400_in_its_turn_and_the_end(mode: str) -> None:
             client.sendall(get("/good") + b"nonsense\r\n\r\n")
             assert answers(client, 2) == [(200, b"GET /good\n"), (400, b"Bad Request\n")]
             assert closed(client)
-        counters = server.stop()["counters"]
-    assert accounted(counters) == counters["delivered"] == 1
+        stats = server.stop()["stats"]
+    assert accounted(stats) == stats["delivered"] == 1
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ def test_a_full_queue_answers_503_and_counts() -> None:
         with talking_to(server) as client:
             client.sendall(b"".join(get(f"/{n}") for n in range(100)))
             statuses = [status for status, _ in answers(client, 100)]
-        counters = server.stop()["counters"]
+        stats = server.stop()["stats"]
     assert set(statuses) == {200, 503}
-    assert accounted(counters) == 100
-    assert counters["lost"] == statuses.count(503)
+    assert accounted(stats) == 100
+    assert stats["lost"] == statuses.count(503)
 
 
 def test_switching_modes_under_wrk_costs_no_request() -> None:
@@ -252,10 +252,10 @@ def test_switching_modes_under_wrk_costs_no_request() -> None:
         with Wrk(server) as client:
             for mode in MODES:
                 switched = server.ask(do="mode", mode=mode)
-                client.goes_on_until("received", switched["counters"]["received"] + 50)
+                client.goes_on_until("received", switched["stats"]["received"] + 50)
             answered = client.end()
-        counters = server.stop()["counters"]
-    assert accounted(counters) == counters["delivered"] >= answered
+        stats = server.stop()["stats"]
+    assert accounted(stats) == stats["delivered"] >= answered
 
 
 def test_lab_serve_runs_in_the_foreground_and_adds_up() -> None:

@@ -41,10 +41,10 @@ def test_what_was_sent_is_delivered(mode: str, threads: int) -> None:
         with Sender(server.port, 4000, 0.5) as sender:
             sent = sender.done()
         stopped = server.stop()
-    counters = stopped["counters"]
+    stats = stopped["stats"]
     assert sent > 0
-    assert accounted(counters) == sent
-    assert counters["delivered"] == sent
+    assert accounted(stats) == sent
+    assert stats["delivered"] == sent
     assert stopped["latency"]["count"] == sent
 
 
@@ -53,8 +53,8 @@ def test_a_busy_main_thread_loses_nothing(mode: str) -> None:
     with Server(mode, "--main-busy", 80) as server:
         with Sender(server.port, 500, 0.5) as sender:
             sent = sender.done()
-        counters = server.stop()["counters"]
-    assert accounted(counters) == sent == counters["delivered"]
+        stats = server.stop()["stats"]
+    assert accounted(stats) == sent == stats["delivered"]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -68,14 +68,14 @@ def test_switching_through_all_modes_under_load_loses_nothing(threads: int) -> N
             switched = server.ask(do="mode", mode=mode)
             assert (switched["event"], switched["mode"]) == ("mode", mode)
             phases += switched["latency"]["count"]
-            target = switched["counters"]["received"] + 300
-            while server.ask(do="counters")["counters"]["received"] < target:
+            target = switched["stats"]["received"] + 300
+            while server.ask(do="stats")["stats"]["received"] < target:
                 pass
         sender.signal(signal.SIGTERM)
         sent = sender.done()
         stopped = server.stop()
-    counters = stopped["counters"]
-    assert accounted(counters) == sent == counters["delivered"]
+    stats = stopped["stats"]
+    assert accounted(stats) == sent == stats["delivered"]
     assert phases + stopped["latency"]["count"] == sent
 
 
@@ -97,10 +97,10 @@ def test_a_small_queue_loses_and_counts(mode: str) -> None:
     with Server(mode, "--queue", 2, "--handler-us", 500) as server:
         with Sender(server.port, 10_000, 0.5) as sender:
             sent = sender.done()
-        counters = server.stop()["counters"]
-    assert accounted(counters) == sent
-    assert counters["lost"] > 0
-    assert counters["delivered"] > 0
+        stats = server.stop()["stats"]
+    assert accounted(stats) == sent
+    assert stats["lost"] > 0
+    assert stats["delivered"] > 0
 
 
 @pytest.mark.parametrize("mode", ["wake", *(mode for mode in MODES if "channel" in mode)])
@@ -111,8 +111,8 @@ def test_a_server_that_cannot_keep_up_still_answers(mode: str) -> None:
     ):
         for _ in range(2):
             assert server.ask(do="mode", mode=mode)["mode"] == mode
-            before = server.ask(do="counters")["counters"]["received"]
-            while server.ask(do="counters")["counters"]["received"] < before + 1000:
+            before = server.ask(do="stats")["stats"]["received"]
+            while server.ask(do="stats")["stats"]["received"] < before + 1000:
                 pass
         assert server.ask(do="mode", mode="null")["mode"] == "null"
 
@@ -123,7 +123,7 @@ def test_entries_tell_how_often_python_was_entered() -> None:
         with Server(mode) as server:
             with Sender(server.port, 4000, 0.5) as sender:
                 sent = sender.done()
-            entries[mode] = server.stop()["counters"]["entries"]
+            entries[mode] = server.stop()["stats"]["entries"]
         if mode == "kept":
             assert entries[mode] == sent
     assert entries["null"] == 0
@@ -147,14 +147,14 @@ def test_a_bad_order_is_answered_and_survived() -> None:
         for line in ("not json", "[]", '{"do": "dance"}', '{"do": "mode", "mode": "warp"}', ""):
             server.tell(line)
             assert server.hear()["event"] == "error"
-        assert server.ask(do="counters")["mode"] == "kept"
+        assert server.ask(do="stats")["mode"] == "kept"
         server.stop()
 
 
 def test_orders_that_come_in_one_piece_are_answered_one_by_one() -> None:
     with Server("asyncio-reader") as server:
-        server.tell('{"do": "counters"}\n{"do": "mode", "mode": "kept"}\n{"do": "counters"}')
-        assert [server.hear()["event"] for _ in range(3)] == ["counters", "mode", "counters"]
+        server.tell('{"do": "stats"}\n{"do": "mode", "mode": "kept"}\n{"do": "stats"}')
+        assert [server.hear()["event"] for _ in range(3)] == ["stats", "mode", "stats"]
         server.stop()
 
 
@@ -168,7 +168,7 @@ def test_the_end_of_stdin_stops_the_server(mode: str) -> None:
         stopped = server.hear()
         assert server.exit_code() == 0
         server.process.stdin = None
-    assert accounted(stopped["counters"]) == sent
+    assert accounted(stopped["stats"]) == sent
 
 
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
@@ -179,11 +179,11 @@ def test_a_signal_stops_the_server_even_with_a_client_connected(mode: str, which
         socket.create_connection(("127.0.0.1", server.port), HANG_S) as client,
     ):
         client.sendall(bytes(64))
-        while server.ask(do="counters")["counters"]["received"] < 1:
+        while server.ask(do="stats")["stats"]["received"] < 1:
             pass
         server.signal(which)
         assert client.recv(1) == b""
-        assert accounted(server.hear()["counters"]) == 1
+        assert accounted(server.hear()["stats"]) == 1
         assert server.exit_code() == 0
 
 
@@ -317,7 +317,7 @@ def test_a_sender_that_is_stopped_early_still_tells_its_sum() -> None:
         with Sender(server.port, 1000, HANG_S) as sender:
             sender.signal(signal.SIGTERM)
             sent = sender.done()
-        assert accounted(server.stop()["counters"]) == sent
+        assert accounted(server.stop()["stats"]) == sent
 
 
 def test_a_mode_that_cannot_run_here_says_why() -> None:

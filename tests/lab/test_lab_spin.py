@@ -14,6 +14,7 @@ from moored_lab.wakeup.options import BadOption, Options
 @pytest.fixture
 def spinning():
     """Run a Python program with the library preloaded; returns what it printed."""
+
     def run(program: str, spin_us: str = "200") -> str:
         env = {**os.environ, **spin.environment(0), "MOORED_SPIN_US": spin_us}
         done = finish(sys.executable, "-c", program, env=env)

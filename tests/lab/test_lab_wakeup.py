@@ -28,7 +28,7 @@ if trouble == "start": sys.exit("the port is taken")
 if trouble == "missing": sys.exit("No module named 'moored_lab.wakeup'")
 if trouble == "garbage": print("what", flush=True)
 delivered = 0
-def counters():
+def stats():
     return dict(received=delivered, delivered=delivered, lost=0, refused=0, queued=0, entries=0)
 latency = dict(count=1, mean_us=1.0, p50_us=1.0, p90_us=1.0, p99_us=2.0, max_us=3.0)
 say(event="ready", port=1, pid=os.getpid(), main_tid=os.getpid(), io_tids=[], handler_us=1.0,
@@ -42,9 +42,9 @@ for number, line in enumerate(sys.stdin, 1):
     if order["do"] == "stop": break
     delivered += 10
     say(event=order["do"], mode=order.get("mode"), monotonic_ns=time.monotonic_ns(),
-        counters=counters(), latency=latency)
+        stats=stats(), latency=latency)
 delivered = int(os.environ.get("DELIVERED", "1000"))
-say(event="stopped", counters=counters(), latency=latency, states={{}})
+say(event="stopped", stats=stats(), latency=latency, states={{}})
 """
 
 SENDER = """#!{python}
@@ -226,7 +226,7 @@ def test_switching_under_load_again_and_again_loses_nothing() -> None:
         Options(seconds=0.05, repeat=3, rate=3000, handler_us=5, threads=2, main_busy=10)
     )
     assert result.imbalance is None
-    assert result.counters["lost"] == result.counters["refused"] == 0
+    assert result.stats["lost"] == result.stats["refused"] == 0
     assert len(result.phases) == 3 * len(MODES)
 
 

@@ -42,7 +42,7 @@ PyObject* idle_until(PyObject*, PyObject* argument) {
   if (PyErr_Occurred()) return nullptr;
   {
     const moored::lending lend;
-    while (moored::count().attaches < wanted) std::this_thread::yield();
+    while (moored::stats().attaches < wanted) std::this_thread::yield();
   }
   Py_RETURN_NONE;
 }
@@ -92,8 +92,8 @@ PyObject* set_bound(PyObject*, PyObject* milliseconds) {
   Py_RETURN_NONE;
 }
 
-PyObject* counters(PyObject*, PyObject*) {
-  const moored::counters now = moored::count();
+PyObject* stats(PyObject*, PyObject*) {
+  const moored::state_stats now = moored::stats();
   return Py_BuildValue("{sKsKsKsKsK}", "attaches", now.attaches, "states_made", now.states_made,
                        "states_kept", now.states_kept, "states_freed", now.states_freed,
                        "states_forgotten", now.states_forgotten);
@@ -106,7 +106,7 @@ PyMethodDef methods[] = {
     {"run_once", run_once, METH_O, "run_once(callable)"},
     {"attach_and_call", attach_and_call, METH_O, "attach_and_call(callable)"},
     {"set_bound", set_bound, METH_O, "set_bound(milliseconds)"},
-    {"counters", counters, METH_NOARGS, "counters()"},
+    {"stats", stats, METH_NOARGS, "stats()"},
     {nullptr, nullptr, 0, nullptr},
 };
 

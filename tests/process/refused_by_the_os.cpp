@@ -206,8 +206,8 @@ TEST(fault, an_adopted_state_without_a_reaper_is_cleared_by_the_next_thread_that
     EXPECT_EQ(states(), before + 1);
     on_foreign_thread([] { as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); }); });
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().states_freed_late, 1U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_freed_late, 1U);
   });
 }
 
@@ -218,8 +218,8 @@ TEST(fault, an_adopted_state_without_a_reaper_is_left_to_the_end_of_python) {
       const python interpreter;
       end_without_a_reaper();
     }
-    EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().states_freed + moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_freed + moored::stats().states_forgotten, 1U);
   });
 }
 
@@ -234,7 +234,7 @@ TEST(fault, a_process_without_keys_keeps_no_adopted_state) {
         EXPECT_EQ(the_faults.pthread_key_create.failed(), 1);
       });
     });
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -304,7 +304,7 @@ TEST(fault, shutdown_ends_though_the_clock_stands_still) {
     stay_inside_for_ever();
     monotonic_clock::stop();
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
   });
 }
 
@@ -319,7 +319,7 @@ TEST(fault, shutdown_ends_when_the_clock_jumps) {
       monotonic_clock::jump(std::chrono::hours(11));
     });
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
     usher.join();
   });
 }

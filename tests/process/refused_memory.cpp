@@ -186,8 +186,8 @@ TEST(fault, a_thread_without_memory_for_a_state_is_refused_and_counted) {
           memory_is_short_everywhere = false;
         });
         EXPECT_EQ(states(), before);
-        EXPECT_EQ(moored::count().refusals, 3U);
-        EXPECT_EQ(moored::count().states_made, 0U);
+        EXPECT_EQ(moored::stats().refusals, 3U);
+        EXPECT_EQ(moored::stats().states_made, 0U);
         on_foreign_thread([&] {
           const moored::attachment attached = moored::try_attach(how);
           if (how != moored::strategy::side || attached.why() != refusal::unsupported) {
@@ -228,13 +228,13 @@ TEST(fault, keeping_without_memory_keeps_nothing) {
           bool kept = false;
           is_short([&] { kept = moored::keep_thread(); });
           EXPECT_EQ(PyErr_Occurred(), nullptr);
-          EXPECT_EQ(moored::count().states_kept, kept ? 1U : 0U);
+          EXPECT_EQ(moored::stats().states_kept, kept ? 1U : 0U);
         });
       });
       until_nothing_is_kept();
     });
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_forgotten, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 0U);
   });
 }
 
@@ -249,12 +249,12 @@ TEST(fault, an_adopted_state_whose_reaper_has_no_state_is_left_to_python_and_cou
     });
     {
       const moored::detachment detached;
-      while (moored::count().states_kept != 0) std::this_thread::yield();
+      while (moored::stats().states_kept != 0) std::this_thread::yield();
     }
     the_faults.python_memory.disarm();
     memory_is_short_everywhere = false;
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
-    EXPECT_EQ(moored::count().states_freed, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_freed, 0U);
   });
 }
 
@@ -306,7 +306,7 @@ TEST(fault, events_of_a_sender_that_cannot_enter_stay_queued_for_the_next) {
       }
       EXPECT_EQ(numbers.stats().depth, 1U);
       EXPECT_EQ(numbers.stats().entries, 0U);
-      EXPECT_EQ(moored::count().refusals, 1U);
+      EXPECT_EQ(moored::stats().refusals, 1U);
       numbers.send(2);
     });
     EXPECT_EQ(handled, (std::vector{1, 2}));
@@ -327,7 +327,7 @@ TEST(fault, a_sender_that_waits_for_room_tries_again_to_make_it) {
       EXPECT_EQ(numbers.send(2), sent::queued);  // no other thread is there to make room
     });
     EXPECT_EQ(handled, (std::vector{1, 2}));
-    EXPECT_EQ(moored::count().refusals, 3U);
+    EXPECT_EQ(moored::stats().refusals, 3U);
   });
 }
 
@@ -358,11 +358,11 @@ TEST(fault, a_chunk_that_cannot_be_mapped_is_a_memory_error) {
     on_foreign_thread([&] {
       const moored::attachment attached = moored::try_attach(moored::strategy::temporary);
       ASSERT_TRUE(attached);
-      const std::uint64_t misses = moored::count_chunks().misses;
+      const std::uint64_t misses = moored::stats_of_chunks().misses;
       arenas_fail = true;
       PyObject* const refused = PyObject_CallFunction(deep, "i", 900);
       arenas_fail = false;
-      EXPECT_GT(moored::count_chunks().misses, misses);
+      EXPECT_GT(moored::stats_of_chunks().misses, misses);
       EXPECT_EQ(refused, nullptr);
       EXPECT_TRUE(PyErr_ExceptionMatches(PyExc_MemoryError));
       PyErr_Clear();
@@ -407,15 +407,15 @@ TEST(fault, a_thread_without_memory_for_a_state_in_a_subinterpreter_is_refused_a
         is_short([&] { why = moored::try_attach(*found).why(); });
         EXPECT_TRUE(why == refusal::none || why == refusal::no_memory);
       });
-      EXPECT_EQ(moored::count().states_kept, 0U);
+      EXPECT_EQ(moored::stats().states_kept, 0U);
     };
     with_each_native_allocation_failing(tries);
 #if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030C0000
     // 3.11 crashes when the very allocation of the state fails, after one like it has not.
     with_each_python_allocation_failing(tries);
 #endif
-    EXPECT_GE(moored::count().refusals, 1U);
-    EXPECT_EQ(moored::count().states_made, moored::count().states_freed);
+    EXPECT_GE(moored::stats().refusals, 1U);
+    EXPECT_EQ(moored::stats().states_made, moored::stats().states_freed);
   });
 }
 

@@ -44,8 +44,8 @@ TEST(fault, a_promise_that_has_no_memory_for_its_value_breaks) {
     }
     run("errors = [str(one.exception()), str(two.exception())]\n");
     EXPECT_EQ(value_of("errors == ['the native promise ended without a value', 'why']"), 1);
-    EXPECT_EQ(moored::count_promises().broken, 1U);
-    EXPECT_EQ(moored::count_promises().lost, 0U);
+    EXPECT_EQ(moored::stats_of_promises().broken, 1U);
+    EXPECT_EQ(moored::stats_of_promises().lost, 0U);
   });
 }
 
@@ -65,7 +65,7 @@ TEST(fault, many_promises_end_without_memory) {
     }
     run("errors = {type(each.exception()) for each in futures}");
     EXPECT_EQ(value_of("errors == {RuntimeError}"), 1);
-    EXPECT_EQ(moored::count_promises().lost, 0U);
+    EXPECT_EQ(moored::stats_of_promises().lost, 0U);
   });
 }
 
@@ -92,7 +92,7 @@ TEST(fault, a_future_is_done_or_counted_as_lost_without_pythons_memory) {
         "sys.unraisablehook = lambda report: None\nsys.stderr = None\n"
         "loop.set_exception_handler(lambda loop, context: None)\n");
     with_each_python_allocation_failing([](const auto& is_short) {
-      const auto before = moored::count_promises();
+      const auto before = moored::stats_of_promises();
       promise one = promise::on(global("loop"));
       give("one", one.future());
       EXPECT_TRUE(one.set_value(1000));
@@ -101,7 +101,7 @@ TEST(fault, a_future_is_done_or_counted_as_lost_without_pythons_memory) {
           moored::reference::borrow(global("one")), [] { return PyLong_FromLong(1000); }, {}};
       is_short([&] { moored::detail::complete(mine); });
       EXPECT_EQ(PyErr_Occurred(), nullptr);
-      const auto after = moored::count_promises();
+      const auto after = moored::stats_of_promises();
       EXPECT_EQ(after.completed + after.lost, before.completed + before.lost + 1);
       EXPECT_EQ(value_of("one.done()"), static_cast<long>(after.completed - before.completed));
       run("loop.run_forever()\nassert one.done()\none.exception()\n");

@@ -19,7 +19,7 @@ import moored, native_threads
 for _ in range(100):
     native_threads.run_once(lambda: moored.keep_thread() or sys.exit("not kept"))
 until_nothing_is_kept()
-stats, theirs = moored.stats(), native_threads.counters()
+stats, theirs = moored.stats(), native_threads.stats()
 assert stats["states_adopted"] == stats["states_freed"] == 100, stats
 assert theirs["states_made"] == theirs["states_freed"] == 100, theirs
 assert len(sys._current_frames()) == 1

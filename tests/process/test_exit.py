@@ -106,7 +106,7 @@ def test_fork_under_load_leaves_the_child_able_to_attach_and_to_exit(end_of):
         child = os.fork()
         if child == 0:
             attached = native_threads.run_once(lambda: None)
-            kept = native_threads.counters()["states_kept"]
+            kept = native_threads.stats()["states_kept"]
             sys.exit(3 if attached and kept == 0 else 4)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """)
@@ -120,7 +120,7 @@ def test_fork_inside_a_callback_gives_the_child_its_state(end_of):
         def fork():
             child = os.fork()
             if child == 0:
-                os._exit(5 if native_threads.counters()["states_forgotten"] == 1 else 6)
+                os._exit(5 if native_threads.stats()["states_forgotten"] == 1 else 6)
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         native_threads.run_once(fork)
     """)
@@ -142,7 +142,7 @@ def test_threads_that_end_free_their_states(end_of):
         import native_threads
         for _ in range(100):
             native_threads.run_once(lambda: None)
-        counts = native_threads.counters()
+        counts = native_threads.stats()
         print(counts["states_made"], counts["states_freed"], counts["states_kept"])
     """)
     assert (ending.code, ending.out) == (0, "100 100 0\n")

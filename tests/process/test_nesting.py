@@ -48,7 +48,7 @@ thread = ctypes.c_ulong()
 assert libc.pthread_create(ctypes.byref(thread), None, start, None) == 0
 assert libc.pthread_join(thread, None) == 0
 assert visits == [1, 2, 3], visits
-assert native_threads.counters()["states_made"] == 0
+assert native_threads.stats()["states_made"] == 0
 """
     )
     assert (ending.code, ending.err) == (0, "")

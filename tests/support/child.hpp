@@ -123,7 +123,7 @@ inline int states() {
 /// been joined. The caller is attached. A state that stays is a test that does not end.
 inline void until_nothing_is_kept() {
   const moored::detachment detached;
-  while (moored::count().states_kept != 0) std::this_thread::yield();
+  while (moored::stats().states_kept != 0) std::this_thread::yield();
 }
 
 /// A PyGILState_Ensure and Release around `body`, as ctypes, Cython, pybind11 and nanobind make for

@@ -14,7 +14,7 @@ TEST(attach, is_refused_without_an_interpreter) {
     } catch (const moored::interpreter_closed& error) {
       EXPECT_EQ(error.why(), moored::refusal::no_interpreter);
     }
-    EXPECT_EQ(moored::count().refusals, 2U);
+    EXPECT_EQ(moored::stats().refusals, 2U);
   });
 }
 
@@ -90,7 +90,7 @@ TEST(attach, nested_does_nothing) {
         EXPECT_EQ(PyThreadState_Get(), state);
       }
       EXPECT_EQ(PyThreadState_Get(), state);
-      EXPECT_EQ(moored::count().attaches, 1U);
+      EXPECT_EQ(moored::stats().attaches, 1U);
     });
   });
 }
@@ -115,7 +115,7 @@ TEST(attach, on_a_detached_main_thread_uses_its_own_state) {
         EXPECT_EQ(PyThreadState_Get(), state);
       }
     }
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -153,7 +153,7 @@ TEST(attach, inside_another_bindings_temporary_state_uses_it) {
         EXPECT_EQ(PyThreadState_Get(), temporary);
       });
       EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
-      EXPECT_EQ(moored::count().states_kept, 0U);
+      EXPECT_EQ(moored::stats().states_kept, 0U);
     });
   });
 }
@@ -235,9 +235,9 @@ TEST(attach, from_many_threads_at_once_loses_no_call) {
       for (std::thread& one : crowd) one.join();
     });
     EXPECT_EQ(value_of("calls"), threads * rounds);
-    EXPECT_EQ(moored::count().attaches, static_cast<std::uint64_t>(threads * rounds));
-    EXPECT_EQ(moored::count().states_made, static_cast<std::uint64_t>(threads));
-    EXPECT_EQ(moored::count().states_freed, static_cast<std::uint64_t>(threads));
+    EXPECT_EQ(moored::stats().attaches, static_cast<std::uint64_t>(threads * rounds));
+    EXPECT_EQ(moored::stats().states_made, static_cast<std::uint64_t>(threads));
+    EXPECT_EQ(moored::stats().states_freed, static_cast<std::uint64_t>(threads));
   });
 }
 

@@ -37,9 +37,9 @@ void temporary_states(int count) {
 }
 
 std::uint64_t hits_of_ten_callbacks() {
-  const std::uint64_t before = moored::count_chunks().hits;
+  const std::uint64_t before = moored::stats_of_chunks().hits;
   temporary_states(10);
-  return moored::count_chunks().hits - before;
+  return moored::stats_of_chunks().hits - before;
 }
 
 /// An extension with a copy of the header, loaded as Python loads extensions.
@@ -70,9 +70,9 @@ TEST_F(chunk_cache, serves_temporary_states_from_the_second_one_on) {
     EXPECT_EQ(moored::install(), cache_status::installed);
     temporary_states(1);
     EXPECT_EQ(hits_of_ten_callbacks(), 10U);
-    EXPECT_EQ(moored::count_chunks().misses, 1U);
-    EXPECT_EQ(moored::count_chunks().held, 1U);
-    EXPECT_EQ(moored::count_chunks().bytes_held, chunk);
+    EXPECT_EQ(moored::stats_of_chunks().misses, 1U);
+    EXPECT_EQ(moored::stats_of_chunks().held, 1U);
+    EXPECT_EQ(moored::stats_of_chunks().bytes_held, chunk);
   });
 }
 
@@ -98,9 +98,9 @@ TEST_F(chunk_cache, gives_back_what_was_freed_and_passes_on_all_else) {
     ASSERT_NE(arena, nullptr);
     EXPECT_NE(arena, foreign);
     cached.free(arena, 1 << 20);
-    EXPECT_EQ(moored::count_chunks().held, 1U);
+    EXPECT_EQ(moored::stats_of_chunks().held, 1U);
     EXPECT_EQ(cached.allocate(chunk), foreign);
-    EXPECT_EQ(moored::count_chunks().held, 0U);
+    EXPECT_EQ(moored::stats_of_chunks().held, 0U);
   });
 }
 
@@ -120,7 +120,7 @@ TEST_F(chunk_cache, holds_no_more_than_its_slots) {
     for (int i = 0; i < 40; ++i) many.insert(cached.allocate(chunk));
     EXPECT_EQ(many.size(), 40U);
     for (void* const one : many) cached.free(one, chunk);
-    EXPECT_EQ(moored::count_chunks().held, 32U);
+    EXPECT_EQ(moored::stats_of_chunks().held, 32U);
     EXPECT_EQ(freed, 8);
   });
 }
@@ -154,7 +154,7 @@ TEST_F(chunk_cache, lets_no_two_threads_have_one_chunk) {
     }
     for (std::thread& one : crowd) one.join();
     EXPECT_EQ(had_by_two, 0);
-    EXPECT_LE(moored::count_chunks().held, 32U);
+    EXPECT_LE(moored::stats_of_chunks().held, 32U);
   });
 }
 
@@ -210,7 +210,7 @@ TEST_F(chunk_cache, can_be_put_back_after_python_was_started_anew) {
       EXPECT_EQ(hits_of_ten_callbacks(), 10U);
       std::printf("life %d: the allocator was %s\n", life, in_place ? "kept" : "Python's own");
     }
-    EXPECT_LE(moored::count_chunks().held, 32U);
+    EXPECT_LE(moored::stats_of_chunks().held, 32U);
   });
 }
 

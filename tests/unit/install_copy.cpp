@@ -8,7 +8,7 @@ extern "C" {
 }
 
 [[gnu::visibility("default")]] unsigned long long copy_hits() {
-  return moored::count_chunks().hits;
+  return moored::stats_of_chunks().hits;
 }
 
 }  // extern "C"

@@ -91,13 +91,13 @@ TEST_P(subinterpreters, a_foreign_thread_runs_in_the_one_it_names_with_one_state
         visit(other.it());
         visit(interpreter::main());
       }
-      EXPECT_EQ(moored::count().states_kept, 3U);
+      EXPECT_EQ(moored::stats().states_kept, 3U);
     });
     EXPECT_EQ(one.ask("visits"), 100);
     EXPECT_EQ(other.ask("visits"), 200);
     EXPECT_EQ(value_of("visits"), 100);
-    EXPECT_EQ(moored::count().states_made, 3U);
-    EXPECT_EQ(moored::count().states_freed, 3U);
+    EXPECT_EQ(moored::stats().states_made, 3U);
+    EXPECT_EQ(moored::stats().states_freed, 3U);
   });
 }
 
@@ -213,8 +213,8 @@ TEST_P(subinterpreters, its_end_closes_its_own_gate_only) {
       thread.join();
     }
     EXPECT_EQ(value_of("visits"), 1);
-    EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().states_made, moored::count().states_freed);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_made, moored::stats().states_freed);
   });
 }
 
@@ -300,8 +300,8 @@ TEST_P(subinterpreters, many_threads_come_and_go_while_they_end) {
       const moored::detachment others_turn;
       for (std::thread& thread : threads) thread.join();
     }
-    EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().overdue, 0U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
+    EXPECT_EQ(moored::stats().overdue, 0U);
   });
 }
 
@@ -322,7 +322,7 @@ TEST_P(subinterpreters, its_end_is_not_held_up_by_who_is_refused) {
       const moored::detachment others_turn;
       for (std::thread& thread : crowd) thread.join();
     }
-    EXPECT_EQ(moored::count().overdue, 0U);
+    EXPECT_EQ(moored::stats().overdue, 0U);
   });
 }
 
@@ -398,7 +398,7 @@ TEST_P(subinterpreters, a_handle_of_main_enters_main_from_within_a_visit) {
       EXPECT_EQ(id(), 0);
     });
     on_foreign_thread([&] { moored_test::as_another_binding(visit_both); });
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -455,7 +455,7 @@ TEST_P(subinterpreters, a_reference_is_dropped_in_its_own_one_by_whatever_thread
     while (one.ask("Counted.alive") != 1) moored_test::run("for i in range(1000): pass");
     one.end();
     made.pop_back();  // its interpreter has gone
-    EXPECT_EQ(moored::count().references_forgotten, 1U);
+    EXPECT_EQ(moored::stats().references_forgotten, 1U);
   });
 }
 

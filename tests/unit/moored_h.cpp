@@ -19,11 +19,11 @@ TEST(c_face, attaches_nests_and_detaches) {
       moored_detach(&outer);  // again does nothing
       EXPECT_EQ(moored_keep_thread(), MOORED_OK);
       moored_release_thread();
-      EXPECT_EQ(moored_count().states_kept, 0U);
+      EXPECT_EQ(moored_stats().states_kept, 0U);
       moored_set_kept_limit(1);
-      EXPECT_EQ(moored_count().states_over_limit, 0U);
+      EXPECT_EQ(moored_stats().states_over_limit, 0U);
     });
-    EXPECT_EQ(moored_count().states_made, moored_count().states_freed);
+    EXPECT_EQ(moored_stats().states_made, moored_stats().states_freed);
   });
 }
 
@@ -79,7 +79,7 @@ TEST(c_face, installs_the_chunk_cache) {
     for (int i = 0; i < 2; ++i) {
       on_foreign_thread([] { as_another_binding([] { run("pass"); }); });
     }
-    const moored_chunk_counters counted = moored_count_chunks();
+    const moored_chunk_stats counted = moored_stats_of_chunks();
     EXPECT_EQ(counted.hits > 0, gains);
     EXPECT_EQ(counted.bytes_held, counted.held * 16 * 1024);
   });
@@ -124,7 +124,7 @@ TEST(c_face, a_channel_gives_its_bytes_to_a_handler_and_to_python) {
     Py_DECREF(capsule);
     moored_channel_close(channel);
     EXPECT_EQ(moored_channel_try_send(channel, "x", 1), MOORED_CLOSED);
-    const moored_channel_stats stats = moored_channel_count(channel);
+    const moored_channel_stats stats = moored_stats_of_channel(channel);
     EXPECT_EQ(stats.sent, 3U);
     EXPECT_EQ(stats.delivered, 3U);
     EXPECT_EQ(stats.rejected, 1U);
@@ -154,5 +154,5 @@ TEST(c_face, channels_bear_bad_arguments) {
   moored_channel_close(nullptr);
   moored_channel_free(nullptr);
   EXPECT_EQ(moored_channel_fileno(nullptr), -1);
-  EXPECT_EQ(moored_channel_count(nullptr).sent, 0U);
+  EXPECT_EQ(moored_stats_of_channel(nullptr).sent, 0U);
 }

@@ -37,7 +37,7 @@ TEST(promise, completes_asyncio_futures_from_native_threads) {
     for (std::thread& thread : native) thread.join();
     run("results = loop.run_until_complete(asyncio.gather(*futures))\nloop.close()\n");
     EXPECT_EQ(value_of("results == [*range(500)] * 4"), 1);
-    EXPECT_EQ(moored::count_promises().completed, 2000U);
+    EXPECT_EQ(moored::stats_of_promises().completed, 2000U);
   });
 }
 
@@ -78,7 +78,7 @@ TEST(promise, that_ends_unset_tells_its_future) {
       give("one", one.future());
     }
     EXPECT_EQ(value_of("'without a value' in str(one.exception())"), 1);
-    EXPECT_EQ(moored::count_promises().broken, 1U);
+    EXPECT_EQ(moored::stats_of_promises().broken, 1U);
   });
 }
 
@@ -94,7 +94,7 @@ TEST(promise, of_a_cancelled_future_is_not_wanted) {
         "break\n");
     static PyMethodDef method = {"done",
                                  [](PyObject*, PyObject*) {
-                                   return PyBool_FromLong(moored::count_promises().unwanted == 1);
+                                   return PyBool_FromLong(moored::stats_of_promises().unwanted == 1);
                                  },
                                  METH_NOARGS, nullptr};
     give("done", PyCFunction_New(&method, nullptr));
@@ -128,9 +128,9 @@ TEST(promise, says_that_its_loop_has_closed_and_is_counted_once) {
     std::thread([&] { EXPECT_FALSE(late->set_value(2)); }).join();
     queued.reset();
     late.reset();
-    EXPECT_EQ(moored::count_promises().lost, 2U);
-    EXPECT_EQ(moored::count_promises().broken, 0U);
-    EXPECT_EQ(moored::count_promises().completed, 0U);
+    EXPECT_EQ(moored::stats_of_promises().lost, 2U);
+    EXPECT_EQ(moored::stats_of_promises().broken, 0U);
+    EXPECT_EQ(moored::stats_of_promises().completed, 0U);
   });
 }
 
@@ -176,7 +176,7 @@ TEST(promise, set_after_python_says_so) {
       one.emplace(promise::concurrent());
     }
     EXPECT_FALSE(one->set_value(1));
-    EXPECT_EQ(moored::count_promises().lost, 1U);
+    EXPECT_EQ(moored::stats_of_promises().lost, 1U);
   });
 }
 

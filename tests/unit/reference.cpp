@@ -50,7 +50,7 @@ TEST(reference, dropped_by_a_thread_that_is_joined_with_the_gil_does_not_wait) {
     on_thread_joined_with_gil([&] { all.clear(); });
     until_all_are_dropped();
     EXPECT_EQ(value_of("int(Counted.order == list(range(500)))"), 1);
-    EXPECT_EQ(moored::count().references_forgotten, 0U);
+    EXPECT_EQ(moored::stats().references_forgotten, 0U);
   });
 }
 
@@ -83,7 +83,7 @@ TEST(reference, dropped_before_the_end_is_dropped_by_the_end) {
       auto all = make_counted(3);
       on_thread_joined_with_gil([&] { all.clear(); });
     }
-    EXPECT_EQ(moored::count().references_forgotten, 0U);
+    EXPECT_EQ(moored::stats().references_forgotten, 0U);
   });
 }
 
@@ -112,7 +112,7 @@ TEST(reference, that_is_dropped_in_the_moment_of_the_closing_is_counted) {
     moored::detail::the_gate.close();
     // A thread that has found the gate open, and comes here when it is not any more.
     on_thread_joined_with_gil([&] { moored::detail::the_main_drops.add(object, of); });
-    EXPECT_EQ(moored::count().references_forgotten, 1U);
+    EXPECT_EQ(moored::stats().references_forgotten, 1U);
   });
 }
 

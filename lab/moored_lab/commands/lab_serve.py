@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error), ExitCode.USAGE) from error
     except OSError as error:
         raise CommandError(process.why_not_listening(error, port), ExitCode.FAILED) from error
-    sums = server.counters()
+    sums = server.stats()
     print(" ".join(f"{name} {sums[name]}" for name in ("received", "delivered", "lost", "refused")))
     return ExitCode.FINE
 

@@ -114,7 +114,7 @@ def _show(result: Result) -> None:
 
 
 def _books(result: Result) -> str:
-    counted = {key: int(result.counters.get(key, 0)) for key in ("delivered", "lost", "refused")}
+    counted = {key: int(result.stats.get(key, 0)) for key in ("delivered", "lost", "refused")}
     parts = " + ".join(f"{count:,} {what}" for what, count in counted.items())
     equal = "!=" if result.imbalance else "="
     return f"Events: {parts} {equal} {result.sent:,} sent."

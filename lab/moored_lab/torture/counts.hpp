@@ -58,7 +58,7 @@ inline std::atomic<bool> senders_stop{false};
 [[nodiscard]] inline unsigned long unjoined() {
   timespec until{};
   clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += (moored::count().overdue == 0 ? patience : little_patience) / 1s;
+  until.tv_sec += (moored::stats().overdue == 0 ? patience : little_patience) / 1s;
   unsigned long left = 0;
   for (const pthread_t thread : joined) {
     if (pthread_timedjoin_np(thread, nullptr, &until) != 0) ++left;
@@ -75,7 +75,7 @@ struct numbers {
 [[nodiscard]] inline numbers look() {
   const sums& mine = the_sums;
   const std::uint64_t attempts = mine.attempts;
-  const moored::counters now = moored::count();
+  const moored::state_stats now = moored::stats();
   moored::channel_stats all;
   for (const events* const channel : the_channels) {
     const moored::channel_stats one = channel->stats();

@@ -179,7 +179,7 @@ class rounds {
     const moored::attachment attached = moored::try_attach();
     if (attached) {
       const moored::detachment others_turn;
-      while (moored::count().overdue == 0) std::this_thread::sleep_for(1ms);
+      while (moored::stats().overdue == 0) std::this_thread::sleep_for(1ms);
       the_sums.overstayed.fetch_add(1);
     }
     return attached.why();

@@ -122,7 +122,7 @@ PyObject* wait_for_work(PyObject*, PyObject* wanted) {
   const auto until = std::chrono::steady_clock::now() + patience;
   {
     const moored::detachment others_turn;
-    while (moored::count().attaches + the_sums.attempts < number &&
+    while (moored::stats().attaches + the_sums.attempts < number &&
            std::chrono::steady_clock::now() < until)
       std::this_thread::sleep_for(100us);
   }
@@ -184,7 +184,7 @@ PyObject* set_bound(PyObject*, PyObject* milliseconds) {
 PyObject* fork_natively(PyObject*, PyObject*) {
   const pid_t child = fork();
   if (child == 0) {
-    const moored::counters counted = moored::count();
+    const moored::state_stats counted = moored::stats();
     _exit(counted.states_kept == 0 ? 0 : 9);
   }
   int status = 0;

@@ -23,9 +23,9 @@ class Phase:
     mode: str
     switched_ns: int
     before: Mapping[str, int]
-    """The server's counters when the phase began."""
+    """The server's stats when the phase began."""
     after: Mapping[str, int] = field(default_factory=dict)
-    """The counters when the next phase began; of the last phase, when the server had stopped."""
+    """The stats when the next phase began; of the last phase, when the server had stopped."""
     usage: Usage | None = None
     latency: Mapping[str, float] = field(default_factory=dict)
 

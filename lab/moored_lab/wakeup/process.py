@@ -207,15 +207,15 @@ class Server(TalkingProcess):
         except LabFailed as error:
             raise LabFailed(f"switching to {mode}: {error}") from error
 
-    def counters(self) -> Message:
-        """Ask for the counters so far, and the latency of the running phase."""
-        self.tell({"do": "counters"})
-        return self.hear("counters", ANSWER_S)
+    def stats(self) -> Message:
+        """Ask for the stats so far, and the latency of the running phase."""
+        self.tell({"do": "stats"})
+        return self.hear("stats", ANSWER_S)
 
     def stop(self) -> Message:
         """Let the server deliver what it has, and end; a switch cut short by Ctrl-C may be late."""
         self.tell({"do": "stop"})
-        return self.hear("stopped", ANSWER_S, late=("mode", "counters"))
+        return self.hear("stopped", ANSWER_S, late=("mode", "stats"))
 
 
 class Sender(TalkingProcess):

@@ -94,9 +94,9 @@ class RunningServer:
         """The thread ids of the IO threads."""
         return list(self._native.io_tids)
 
-    def counters(self) -> dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """Tell the sums: received = delivered + lost + refused + queued, at rest."""
-        return dict(self._native.counters())
+        return dict(self._native.stats())
 
     def latency(self) -> dict[str, float]:
         """Tell the latencies of the running phase, in microseconds."""
@@ -117,14 +117,14 @@ class RunningServer:
                 return False
 
     def switch(self, mode: str) -> dict[str, Any]:
-        """Change the mode under load; return the counters, and the phase that ended."""
+        """Change the mode under load; return the stats, and the phase that ended."""
         self._native.switch_to(mode)
         self.mode = mode
         # What the mode before has handed to the loop runs now, unless this one hands over more and
         # more: then it runs when this one is served.
         if mode != "asyncio-threadsafe":
             self._run_scheduled()
-        return {"counters": self.counters(), "latency": dict(self._native.end_phase())}
+        return {"stats": self.stats(), "latency": dict(self._native.end_phase())}
 
     def stop(self, patience_s: float) -> None:
         """Take no new connection, let the clients finish in that time, deliver, and end.

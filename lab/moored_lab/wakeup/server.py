@@ -1,7 +1,7 @@
 """Server: the process that `moored lab` drives: JSON lines in, one JSON line out for each.
 
 `python -m moored_lab.wakeup.server --help` lists the options. The first line on stdout says that it
-listens, and on which port; then it obeys {"do": "mode", "mode": ...}, {"do": "counters"} and
+listens, and on which port; then it obeys {"do": "mode", "mode": ...}, {"do": "stats"} and
 {"do": "stop"}. The end of stdin stops it too, as do SIGTERM and Ctrl-C.
 """
 
@@ -145,7 +145,7 @@ class Conversation:
             self._say(
                 {
                     "event": "stopped",
-                    "counters": self._server.counters(),
+                    "stats": self._server.stats(),
                     "latency": self._server.latency(),
                     "states": _server.states(),
                 }
@@ -184,17 +184,17 @@ class Conversation:
             case {"do": "mode", "mode": str(mode)} if mode in self._modes:
                 ended = self._server.switch(mode)
                 return {"event": "mode", "mode": mode, "monotonic_ns": monotonic_ns(), **ended}
-            case {"do": "counters"}:
+            case {"do": "stats"}:
                 return {
-                    "event": "counters",
+                    "event": "stats",
                     "mode": self._server.mode,
                     "monotonic_ns": monotonic_ns(),
-                    "counters": self._server.counters(),
+                    "stats": self._server.stats(),
                     "latency": self._server.latency(),
                 }
             case {"do": "mode"}:
                 return _error(f"unknown mode {order.get('mode')!r}")
-        return _error('expected {"do": "mode", "mode": ...}, {"do": "counters"} or {"do": "stop"}')
+        return _error('expected {"do": "mode", "mode": ...}, {"do": "stats"} or {"do": "stop"}')
 
     @staticmethod
     def _say(message: dict[str, Any]) -> None:

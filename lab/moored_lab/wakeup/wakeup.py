@@ -36,7 +36,7 @@ class Result:
     raw_samples: list[Sample] = field(default_factory=list)
     sent: int = 0
     sent_late_p99_us: float = 0.0
-    counters: dict[str, int] = field(default_factory=dict)
+    stats: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
     background_cpu_percent: float = 0.0
     """What everything else on the machine used meanwhile, in percent of one CPU."""
@@ -81,13 +81,13 @@ class Result:
     @property
     def imbalance(self) -> str | None:
         """Say what is wrong with the books; None when every event is accounted for."""
-        ended = {what: int(self.counters.get(what, 0)) for what in ENDS}
+        ended = {what: int(self.stats.get(what, 0)) for what in ENDS}
         if sum(ended.values()) == self.sent:
             return None
         parts = " + ".join(f"{count} {what}" for what, count in ended.items())
         return (
             f"the events do not add up: {parts} = {sum(ended.values())}, but {self.sent} were sent "
-            f"and {self.counters.get('received', 0)} received"
+            f"and {self.stats.get('received', 0)} received"
         )
 
     @property
@@ -138,7 +138,7 @@ class Result:
             "handler_us": self.handler_us,
             "handler_us_measured": self.handler_us_measured,
             "main_tid": self.main_tid,
-            "events": {"sent": self.sent, **self.counters},
+            "events": {"sent": self.sent, **self.stats},
             "sent_late_p99_us": self.sent_late_p99_us,
             "states": self.states,
             "background_cpu_percent": round(self.background_cpu_percent, 1),
@@ -196,10 +196,10 @@ def _measure(options: Options, handler_us: float, where: Places, progress: Progr
             stopped = server.stop()
     result.sent = int(done["sent"])
     result.sent_late_p99_us = float(done.get("sent_late_p99_us", 0.0))
-    result.counters = stopped["counters"]
+    result.stats = stopped["stats"]
     result.states = stopped.get("states", {})
     if result.phases:
-        result.phases[-1].after = result.counters
+        result.phases[-1].after = result.stats
     return result
 
 
@@ -215,22 +215,22 @@ def _phase(
 
     options = result.options
     switched = server.switch(mode)
-    before: Message = switched["counters"] if result.phases else {}
+    before: Message = switched["stats"] if result.phases else {}
     if result.phases:
-        result.phases[-1].after = switched["counters"]
-    phase = Phase(turn, mode, int(switched["monotonic_ns"]), before, switched["counters"])
+        result.phases[-1].after = switched["stats"]
+    phase = Phase(turn, mode, int(switched["monotonic_ns"]), before, switched["stats"])
     result.phases.append(phase)
     sampler.take()
     sampler.watch(options.settling_s, both_alive)
     # The same mode once more: what is measured starts here, with a latency of its own.
-    phase.after = server.switch(mode)["counters"]
+    phase.after = server.switch(mode)["stats"]
     first = sampler.take()
     try:
         sampler.watch(options.seconds - options.settling_s, both_alive)
     finally:
         phase.usage = usage(sampler.samples[first:], result.main_tid)
-    running = server.counters()
-    phase.after, phase.latency = running["counters"], running["latency"]
+    running = server.stats()
+    phase.after, phase.latency = running["stats"], running["latency"]
 
 
 def _check_modes(options: Options, ready: Message) -> None:

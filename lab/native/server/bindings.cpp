@@ -1,5 +1,5 @@
-// lab/native/server/bindings.cpp: the module moored_lab._server: the server as Python sees it, and nothing of its
-// own.
+// lab/native/server/bindings.cpp: the module moored_lab._server: the server as Python sees it, and
+// nothing of its own.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -68,8 +68,8 @@ class bound_server {
   latencies phase_start_;
 };
 
-nb::dict counters_of(const bound_server& self) {
-  const counters all = (*self).count();
+nb::dict stats_of(const bound_server& self) {
+  const server_stats all = (*self).stats();
   nb::dict told;
   told["received"] = all.received;
   told["delivered"] = all.delivered;
@@ -93,7 +93,7 @@ nb::dict told_of(const latencies& all) {
 }
 
 nb::dict states() {
-  const moored::counters all = moored::count();
+  const moored::state_stats all = moored::stats();
   nb::dict told;
   told["attaches"] = all.attaches;
   told["states_made"] = all.states_made;
@@ -163,7 +163,7 @@ NB_MODULE(_server, module) {
       .def(
           "watch_nothing", [](bound_server& self) { self->main().watch_nothing(); },
           "From now on serve() ends by time only.")
-      .def("counters", &counters_of)
+      .def("stats", &stats_of)
       .def(
           "latency", [](const bound_server& self) { return told_of(self.phase()); },
           "Of the running phase.")

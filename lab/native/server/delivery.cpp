@@ -1,5 +1,5 @@
-// lab/native/server/delivery.cpp: the deliveries that need nothing but the queue and moored, each a small
-// class.
+// lab/native/server/delivery.cpp: the deliveries that need nothing but the queue and moored, each a
+// small class.
 #include "delivery.hpp"
 
 #include <vector>

@@ -1,4 +1,5 @@
-// lab/native/server/delivery.hpp: how the events that an IO thread has read reach the Python handler.
+// lab/native/server/delivery.hpp: how the events that an IO thread has read reach the Python
+// handler.
 #pragma once
 
 #include <Python.h>
@@ -19,7 +20,8 @@ class event_queue;
 class handler;
 class wake_fd;
 
-// One way to deliver. IO threads share it and call it at the same time; each brings its own event_stats.
+// One way to deliver. IO threads share it and call it at the same time; each brings its own
+// event_stats.
 class delivery {
  public:
   delivery() = default;
@@ -55,7 +57,8 @@ class delivery {
 // Hands each event to asyncio's call_soon_threadsafe, from a temporary state, as most bindings do
 // today. `waiting` counts the events that the loop has not run yet; beyond `limit` they are lost.
 [[nodiscard]] std::shared_ptr<delivery> scheduling(const handler& python,
-                                                   PyObject* call_soon_threadsafe, event_stats& main,
+                                                   PyObject* call_soon_threadsafe,
+                                                   event_stats& main,
                                                    std::atomic<std::size_t>& waiting,
                                                    std::size_t limit);
 

@@ -1,4 +1,5 @@
-// lab/native/server/event.hpp: what a connection reads and a handler gets, whichever protocol it came by.
+// lab/native/server/event.hpp: what a connection reads and a handler gets, whichever protocol it
+// came by.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// lab/native/server/event_queue.hpp: the bounded queue between the threads that read and the thread that
-// delivers.
+// lab/native/server/event_queue.hpp: the bounded queue between the threads that read and the thread
+// that delivers.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// lab/native/server/handler.cpp: calling the Python handler for one event, or for all that are queued.
+// lab/native/server/handler.cpp: calling the Python handler for one event, or for all that are
+// queued.
 #include "handler.hpp"
 
 #include <string>

@@ -1,5 +1,5 @@
-// lab/native/server/handler.hpp: the Python functions that every mode calls, and the one place that calls
-// them.
+// lab/native/server/handler.hpp: the Python functions that every mode calls, and the one place that
+// calls them.
 #pragma once
 
 #include <Python.h>

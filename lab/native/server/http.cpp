@@ -1,5 +1,5 @@
-// lab/native/server/http.cpp: HTTP/1.1 requests as events: keep-alive, and pipelining with answers in
-// order.
+// lab/native/server/http.cpp: HTTP/1.1 requests as events: keep-alive, and pipelining with answers
+// in order.
 #include <asio/buffer.hpp>
 #include <asio/post.hpp>
 #include <asio/write.hpp>

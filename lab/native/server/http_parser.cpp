@@ -1,4 +1,5 @@
-// lab/native/server/http_parser.cpp: the callbacks of llhttp, the limits, and what a parse error means.
+// lab/native/server/http_parser.cpp: the callbacks of llhttp, the limits, and what a parse error
+// means.
 #include "http_parser.hpp"
 
 #include <utility>

@@ -1,4 +1,5 @@
-// lab/native/server/http_parser.hpp: llhttp behind one call: bytes in, whole requests out, within limits.
+// lab/native/server/http_parser.hpp: llhttp behind one call: bytes in, whole requests out, within
+// limits.
 #pragma once
 
 #include <llhttp.h>

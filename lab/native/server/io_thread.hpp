@@ -1,5 +1,5 @@
-// lab/native/server/io_thread.hpp: one native thread with its own io_context, connections, event_stats and
-// delivery.
+// lab/native/server/io_thread.hpp: one native thread with its own io_context, connections,
+// event_stats and delivery.
 #pragma once
 
 #include <sys/types.h>

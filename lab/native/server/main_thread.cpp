@@ -1,4 +1,5 @@
-// lab/native/server/main_thread.cpp: one wait for all modes: wake-ups, poll times and the control channel.
+// lab/native/server/main_thread.cpp: one wait for all modes: wake-ups, poll times and the control
+// channel.
 #include "main_thread.hpp"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// lab/native/server/main_thread.hpp: the Python main thread's wait: idle in the OS without the GIL, then
-// drain.
+// lab/native/server/main_thread.hpp: the Python main thread's wait: idle in the OS without the GIL,
+// then drain.
 #pragma once
 
 #include <poll.h>

@@ -1,5 +1,5 @@
-// lab/native/server/modes.hpp: the modes by name: how the IO threads deliver, and what main does when
-// idle.
+// lab/native/server/modes.hpp: the modes by name: how the IO threads deliver, and what main does
+// when idle.
 #pragma once
 
 #include <Python.h>

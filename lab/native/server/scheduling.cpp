@@ -1,5 +1,5 @@
-// lab/native/server/scheduling.cpp: the delivery through asyncio's call_soon_threadsafe, one callback for
-// each event.
+// lab/native/server/scheduling.cpp: the delivery through asyncio's call_soon_threadsafe, one
+// callback for each event.
 #include "scheduling.hpp"
 
 #include <utility>
@@ -13,10 +13,12 @@ namespace moored::lab {
 
 namespace {
 
-// What the loop calls: it counts like every other mode, on main's event_stats, because loops run on main.
+// What the loop calls: it counts like every other mode, on main's event_stats, because loops run on
+// main.
 class scheduled_event {
  public:
-  scheduled_event(event what, const handler& python, event_stats& main, std::atomic<std::size_t>& waiting)
+  scheduled_event(event what, const handler& python, event_stats& main,
+                  std::atomic<std::size_t>& waiting)
       : what_(std::move(what)), python_(&python), main_(&main), waiting_(&waiting) {}
 
   void run() {

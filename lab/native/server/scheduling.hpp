@@ -1,4 +1,5 @@
-// lab/native/server/scheduling.hpp: makes the Python type that the asyncio delivery hands to the loop.
+// lab/native/server/scheduling.hpp: makes the Python type that the asyncio delivery hands to the
+// loop.
 #pragma once
 
 #include <nanobind/nanobind.h>

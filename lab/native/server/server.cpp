@@ -119,8 +119,8 @@ void server::switch_to(const mode& next) {
   main_.drain();
 }
 
-counters server::count() const {
-  counters all;
+server_stats server::stats() const {
+  server_stats all;
   for (const auto& thread : threads_) thread->counted().add_to(all);
   main_stats_.add_to(all);
   channel_stats_.add_to(all);

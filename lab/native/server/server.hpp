@@ -1,5 +1,5 @@
-// lab/native/server/server.hpp: the IO server as a whole: acceptor, IO threads, queue, main, and the
-// running mode.
+// lab/native/server/server.hpp: the IO server as a whole: acceptor, IO threads, queue, main, and
+// the running mode.
 #pragma once
 
 #include <Python.h>
@@ -51,7 +51,7 @@ class server {
   // deliveries, and what the old mode has left in the queue is delivered here.
   void switch_to(const mode& next);
 
-  [[nodiscard]] counters count() const;
+  [[nodiscard]] server_stats stats() const;
   [[nodiscard]] latencies latency() const;
 
   // Takes every connection that a client has made so far, and no more after that.

@@ -1,4 +1,5 @@
-// lab/native/server/stats.hpp: what one thread did with events; the sums over all threads must add up.
+// lab/native/server/stats.hpp: what one thread did with events; the sums over all threads must add
+// up.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 namespace moored::lab {
 
 // received = delivered + lost + refused + queued, whenever nothing is on its way.
-struct counters {
+struct server_stats {
   std::uint64_t received = 0;
   std::uint64_t delivered = 0;  // the handler ran
   std::uint64_t lost = 0;       // the queue was full
@@ -37,7 +38,7 @@ class alignas(64) event_stats {
   void refuse(std::span<event> events) { turn_away(events, refused_, "closing\n"); }
 
   // From any thread.
-  void add_to(counters& all) const noexcept {
+  void add_to(server_stats& all) const noexcept {
     all.received += received_.read();
     all.delivered += delivered_.read();
     all.lost += lost_.read();

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "process.hpp"
-#include "thread_tally.hpp"
+#include "thread_stats.hpp"
 
 #define MOORED_EXPORT [[gnu::visibility("default")]]
 
@@ -67,7 +67,7 @@ void keep_what_was_made() {
   }
   if (this_process().decide() != keeping::on) return;
   (void)install();  // from 3.12 on a second Py_Initialize has put Python's own allocator back
-  if (moored::detail::adopt_attached_state() && keeps_state()) start_tally();
+  if (moored::detail::adopt_attached_state() && keeps_state()) start_stats();
 }
 
 /// A native thread that calls when Python is gone crashes in the real function, up to 3.14. Fast

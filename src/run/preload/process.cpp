@@ -19,7 +19,7 @@
 #include "../environment_list.hpp"
 #include "first_descriptor.hpp"
 #include "report.hpp"
-#include "thread_tally.hpp"
+#include "thread_stats.hpp"
 
 #define MOORED_TEXT_OF(name) #name
 #define MOORED_TEXT(name) MOORED_TEXT_OF(name)
@@ -202,15 +202,15 @@ std::string process::python_version() const {
 }
 
 numbers process::total() const noexcept {
-  const counters counted = count();
-  const chunk_counters chunks = count_chunks();
+  const state_stats counted = stats();
+  const chunk_stats chunks = stats_of_chunks();
   return {.threads_seen = threads_seen.load(std::memory_order_relaxed),
           .states_adopted = counted.states_adopted,
           .states_kept = counted.states_kept,
           .states_freed = counted.states_freed,
           .states_freed_late = counted.states_freed_late,
           .states_forgotten = counted.states_forgotten,
-          .calls_served = all_tallies.served(),
+          .calls_served = all_thread_stats.served(),
           .chunk_hits = chunks.hits,
           .chunk_misses = chunks.misses};
 }

@@ -7,6 +7,7 @@
 #include <moored/interpreter.hpp>
 
 #include <chrono>
+#include <cstring>
 
 #include "next.hpp"
 
@@ -14,11 +15,12 @@ namespace moored::run {
 
 namespace {
 
-[[nodiscard]] run_counts counted() {
-  const counters now = moored::count();
-  return {now.attaches,          now.refusals,         now.states_made,      now.states_adopted,
-          now.states_kept,       now.states_freed,     now.states_forgotten, now.overdue,
-          now.states_over_limit, now.states_freed_late};
+[[nodiscard]] run_stats stats_of_run() {
+  const state_stats now = moored::stats();
+  run_stats first{};
+  static_assert(sizeof first <= sizeof now);
+  std::memcpy(&first, &now, sizeof first);
+  return first;
 }
 
 void set_bound(std::int64_t milliseconds) {
@@ -30,7 +32,7 @@ void set_bound(std::int64_t milliseconds) {
 extern "C" {
 
 MOORED_EXPORT extern const run_table MOORED_RUN_TABLE;
-const run_table MOORED_RUN_TABLE{sizeof(run_table), [] { moored::release_thread(); }, counted,
+const run_table MOORED_RUN_TABLE{sizeof(run_table), [] { moored::release_thread(); }, stats_of_run,
                                  set_bound};
 
 }  // extern "C"

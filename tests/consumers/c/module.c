@@ -63,7 +63,7 @@ static PyObject* install(PyObject* module, PyObject* args) {
 
 static PyObject* chunk_hits(PyObject* module, PyObject* args) {
   (void)module, (void)args;
-  return PyLong_FromUnsignedLongLong(moored_count_chunks().hits);
+  return PyLong_FromUnsignedLongLong(moored_stats_of_chunks().hits);
 }
 
 static PyMethodDef methods[] = {

@@ -44,7 +44,7 @@ TEST(without_a_gil, no_state_is_shared) {
       EXPECT_EQ(moored::try_attach(strategy::side).why(), moored::refusal::unsupported);
       EXPECT_EQ(moored::try_attach(strategy::borrowed).why(), moored::refusal::unsupported);
     });
-    EXPECT_EQ(moored::count().refusals, 2U);
+    EXPECT_EQ(moored::stats().refusals, 2U);
   });
 }
 
@@ -171,7 +171,7 @@ TEST_F(side, state_is_one_for_all_its_users) {
         by_shared_state(strategy::side, [visit] { EXPECT_EQ(value_of("visit()"), visit); });
       });
     }
-    EXPECT_EQ(moored::count().states_made, 1U);
+    EXPECT_EQ(moored::stats().states_made, 1U);
   });
 }
 

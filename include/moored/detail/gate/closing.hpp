@@ -173,11 +173,11 @@ inline void gate::interpreter_has_ended() noexcept {
   epoch_.store(next_life(current), std::memory_order_seq_cst);
 }
 
-inline counters gate::count() const noexcept {
+inline state_stats gate::stats() const noexcept {
   const auto read = [](const std::atomic<std::uint64_t>& value) {
     return value.load(std::memory_order_relaxed);
   };
-  counters now{};
+  state_stats now{};
   const std::uint64_t turned_back = read(turned_back_);  // first: attaches cannot become negative
   for (const attendance* one = attendance_.load(std::memory_order_acquire); one != nullptr;
        one = one->previous)

@@ -22,10 +22,10 @@
 
 #include "../cpython/calls.hpp"
 #include "../lock.hpp"
-#include "counters.hpp"
 #include "deadline.hpp"
 #include "epoch.hpp"
 #include "refusal.hpp"
+#include "stats.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -151,7 +151,7 @@ class gate {
     return std::chrono::milliseconds(bound_ms_.load(std::memory_order_relaxed));
   }
 
-  [[nodiscard]] counters count() const noexcept;
+  [[nodiscard]] state_stats stats() const noexcept;
 
   /// Called by close(), attached, while Python still works and threads may still enter, with the
   /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.

@@ -41,12 +41,12 @@ TEST(closing, refuses_threads_that_attach_all_the_time) {
       }
       {
         const moored::lending lend;
-        while (moored::count().attaches < 200) std::this_thread::yield();
+        while (moored::stats().attaches < 200) std::this_thread::yield();
       }
       EXPECT_EQ(Py_FinalizeEx(), 0);
       for (std::thread& one : crowd) one.join();
       EXPECT_EQ(refused, 4);
-      EXPECT_EQ(moored::count().overdue, 0U);
+      EXPECT_EQ(moored::stats().overdue, 0U);
     });
   }
 }
@@ -81,7 +81,7 @@ TEST(closing, waits_for_a_call_that_is_inside) {
     EXPECT_TRUE(left);
     caller.join();
     usher.join();
-    EXPECT_EQ(moored::count().overdue, 0U);
+    EXPECT_EQ(moored::stats().overdue, 0U);
   });
 }
 
@@ -102,7 +102,7 @@ TEST(closing, reports_nobody_who_is_refused) {
       EXPECT_EQ(Py_FinalizeEx(), 0);
       over = true;
       thread.join();
-      EXPECT_EQ(moored::count().overdue, 0U);
+      EXPECT_EQ(moored::stats().overdue, 0U);
     });
   }
 }
@@ -124,7 +124,7 @@ TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
       is_inside.acquire();
     }
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
   });
 }
 
@@ -149,8 +149,8 @@ TEST(closing, makes_no_state_for_a_thread_that_it_has_given_up_on) {
       EXPECT_EQ(Py_FinalizeEx(), 0);
       is_over.release();
       late.join();
-      EXPECT_EQ(moored::count().overdue, 1U);
-      EXPECT_EQ(moored::count().states_made, 0U);
+      EXPECT_EQ(moored::stats().overdue, 1U);
+      EXPECT_EQ(moored::stats().states_made, 0U);
     });
   }
 }
@@ -190,7 +190,7 @@ TEST(closing, stops_late_threads_before_it_frees_what_they_read) {
       while (late == 0) std::this_thread::yield();
     }
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
     EXPECT_EQ(moored::cpython::stopped_threads, 1U);
   });
 }
@@ -213,8 +213,8 @@ TEST(closing, a_thread_that_ends_later_does_not_touch_its_kept_state) {
     EXPECT_EQ(Py_FinalizeEx(), 0);
     may_end.release();
     keeper.join();
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -266,8 +266,8 @@ TEST(second_life, of_the_interpreter_is_entered_by_new_threads) {
       });
       EXPECT_EQ(value_of("calls"), 1);
     }
-    EXPECT_EQ(moored::count().states_made, 3U);
-    EXPECT_EQ(moored::count().states_freed, 3U);
+    EXPECT_EQ(moored::stats().states_made, 3U);
+    EXPECT_EQ(moored::stats().states_freed, 3U);
   });
 }
 
@@ -303,7 +303,7 @@ TEST(second_life, is_entered_or_refused_by_a_thread_of_the_first) {
       EXPECT_EQ(why, refusal::none);
       EXPECT_EQ(value_of("calls"), 1);
     }
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
   });
 }
 
@@ -319,7 +319,7 @@ TEST(second_life, has_a_side_state_of_its_own) {
       });
       EXPECT_EQ(value_of("calls"), 1);
     }
-    EXPECT_EQ(moored::count().states_forgotten, 2U);
+    EXPECT_EQ(moored::stats().states_forgotten, 2U);
   });
 }
 
@@ -332,8 +332,8 @@ TEST(fork, in_a_foreign_thread_gives_the_child_its_state_and_nothing_to_free) {
       PyOS_BeforeFork();
       const std::string fate = fate_of([] {
         PyOS_AfterFork_Child();
-        EXPECT_EQ(moored::count().states_forgotten, 1U);
-        EXPECT_EQ(moored::count().states_kept, 0U);
+        EXPECT_EQ(moored::stats().states_forgotten, 1U);
+        EXPECT_EQ(moored::stats().states_kept, 0U);
         {
           const moored::detachment detached;
           {
@@ -377,7 +377,7 @@ TEST(fork, while_others_are_inside_leaves_them_behind) {
       on_foreign_thread(
           [] { EXPECT_EQ(bool(moored::try_attach(moored::strategy::side)), has_gil); });
       EXPECT_EQ(Py_FinalizeEx(), 0);
-      EXPECT_EQ(moored::count().overdue, 0U);  // the other thread is not waited for: it is not here
+      EXPECT_EQ(moored::stats().overdue, 0U);  // the other thread is not waited for: it is not here
     });
     PyOS_AfterFork_Parent();
     EXPECT_EQ(fate, "exit 0");

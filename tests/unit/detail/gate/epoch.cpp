@@ -84,7 +84,7 @@ TEST(epoch, a_reference_of_the_first_life_is_forgotten_in_the_second) {
     attached.clear();
     on_foreign_thread([&] { detached.clear(); });
     run("import gc; gc.collect()");
-    EXPECT_EQ(moored::count().references_forgotten, 400U);
+    EXPECT_EQ(moored::stats().references_forgotten, 400U);
     EXPECT_EQ(Py_FinalizeEx(), 0);
   });
 }
@@ -109,7 +109,7 @@ TEST(epoch, a_call_that_outlasts_its_life_is_stopped_and_written_off_once) {
     }).detach();
     inside.wait();
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
     begin_life();
     second_life.give();
     {
@@ -120,7 +120,7 @@ TEST(epoch, a_call_that_outlasts_its_life_is_stopped_and_written_off_once) {
     EXPECT_TRUE(again_refused);
     moored::set_closing_bound(std::chrono::hours(1));  // it is not waited for again
     EXPECT_EQ(Py_FinalizeEx(), 0);
-    EXPECT_EQ(moored::count().overdue, 1U);
+    EXPECT_EQ(moored::stats().overdue, 1U);
   });
 }
 
@@ -204,7 +204,7 @@ TEST(epoch, a_thread_that_makes_its_state_too_late_is_stopped_with_tracemalloc_o
                                    }
                                    {
                                      const moored::detachment detached;
-                                     while (moored::count().states_made < 100)
+                                     while (moored::stats().states_made < 100)
                                        std::this_thread::yield();
                                    }
                                    Py_RETURN_NONE;
@@ -214,8 +214,8 @@ TEST(epoch, a_thread_that_makes_its_state_too_late_is_stopped_with_tracemalloc_o
     run("import atexit, threading, tracemalloc; tracemalloc.start(); atexit.register(open_gate)");
     EXPECT_EQ(Py_FinalizeEx(), 0);
     // Freed by its thread, a state is freed while the end goes on, which does not wait for it.
-    EXPECT_EQ(moored::count().states_freed, 0U);
-    EXPECT_GE(moored::count().states_forgotten, 90U);
+    EXPECT_EQ(moored::stats().states_freed, 0U);
+    EXPECT_GE(moored::stats().states_forgotten, 90U);
   });
 }
 

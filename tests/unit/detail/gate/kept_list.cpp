@@ -56,7 +56,7 @@ class worker {
 };
 
 void expect_balance() {
-  const moored::counters now = moored::count();
+  const moored::state_stats now = moored::stats();
   EXPECT_EQ(now.states_made + now.states_adopted,
             now.states_kept + now.states_freed + now.states_forgotten);
   EXPECT_LE(now.states_over_limit, now.states_freed);
@@ -93,8 +93,8 @@ TEST(limit, has_the_longest_idle_thread_let_go_when_it_comes_back) {
       b.attaches();
       a.attaches();  // b is idle longer now
       c.attaches();
-      EXPECT_EQ(moored::count().states_kept, 3U);  // no thread takes b's from it
-      EXPECT_EQ(moored::count().states_freed, 0U);
+      EXPECT_EQ(moored::stats().states_kept, 3U);  // no thread takes b's from it
+      EXPECT_EQ(moored::stats().states_freed, 0U);
       b.does([] {
         const moored::attachment outer = moored::attach();
         EXPECT_EQ(value_of("visit()"), 1);
@@ -107,18 +107,18 @@ TEST(limit, has_the_longest_idle_thread_let_go_when_it_comes_back) {
       });
       EXPECT_FALSE(b.keeps());
       EXPECT_TRUE(a.keeps() && c.keeps());
-      EXPECT_EQ(moored::count().states_freed, 1U);
-      EXPECT_EQ(moored::count().states_over_limit, 1U);
+      EXPECT_EQ(moored::stats().states_freed, 1U);
+      EXPECT_EQ(moored::stats().states_over_limit, 1U);
 
       b.attaches();  // a new state; a is the longest idle
       a.attaches();
       EXPECT_FALSE(a.keeps());
       EXPECT_TRUE(b.keeps() && c.keeps());
-      EXPECT_EQ(moored::count().states_over_limit, 2U);
+      EXPECT_EQ(moored::stats().states_over_limit, 2U);
     }
-    EXPECT_EQ(moored::count().states_made, 4U);
-    EXPECT_EQ(moored::count().states_kept, 0U);
-    EXPECT_EQ(moored::count().states_over_limit, 2U);
+    EXPECT_EQ(moored::stats().states_made, 4U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_over_limit, 2U);
     expect_balance();
     EXPECT_EQ(states(), 1);
   });
@@ -142,7 +142,7 @@ TEST(limit, spares_a_thread_that_is_inside) {
       b.attaches();
       EXPECT_FALSE(b.keeps());
     }
-    EXPECT_EQ(moored::count().states_over_limit, 1U);
+    EXPECT_EQ(moored::stats().states_over_limit, 1U);
     expect_balance();
   });
 }
@@ -154,16 +154,16 @@ TEST(limit, of_zero_keeps_all_and_a_lower_one_is_for_those_who_keep_already) {
     std::array<worker, 5> workers;
     for (worker& one : workers) one.attaches();
     for (worker& one : workers) one.attaches();
-    EXPECT_EQ(moored::count().states_kept, 5U);
+    EXPECT_EQ(moored::stats().states_kept, 5U);
     moored::set_kept_limit(2);
     for (worker& one : workers) one.attaches();
-    EXPECT_EQ(moored::count().states_kept, 2U);
-    EXPECT_EQ(moored::count().states_over_limit, 3U);
+    EXPECT_EQ(moored::stats().states_kept, 2U);
+    EXPECT_EQ(moored::stats().states_over_limit, 3U);
     EXPECT_TRUE(workers[3].keeps() && workers[4].keeps());
     moored::set_kept_limit(0);
     for (worker& one : workers) one.attaches();
     for (worker& one : workers) one.attaches();
-    EXPECT_EQ(moored::count().states_kept, 5U);
+    EXPECT_EQ(moored::stats().states_kept, 5U);
     for (worker& one : workers) one.finish();
     expect_balance();
   });
@@ -186,12 +186,12 @@ TEST(limit, counts_adopted_states_too) {
       b.does([&] { EXPECT_TRUE(keeps()); });
       a.does([&] { EXPECT_FALSE(keeps()); });
       EXPECT_FALSE(a.keeps());
-      EXPECT_EQ(moored::count().states_over_limit, 1U);
+      EXPECT_EQ(moored::stats().states_over_limit, 1U);
       a.does([&] { EXPECT_TRUE(keeps()); });
       b.attaches();
       EXPECT_FALSE(b.keeps());
       EXPECT_TRUE(a.keeps());
-      EXPECT_EQ(moored::count().states_over_limit, 2U);
+      EXPECT_EQ(moored::stats().states_over_limit, 2U);
       b.attaches();  // made, where that was adopted
       a.does([&] { EXPECT_FALSE(moored::keep_thread()); });
       EXPECT_FALSE(a.keeps());
@@ -221,7 +221,7 @@ TEST(limit, is_not_evaded_by_keep_thread) {
       EXPECT_FALSE(moored::keep_thread());
     });
     EXPECT_FALSE(b.keeps());
-    EXPECT_EQ(moored::count().states_over_limit, 2U);
+    EXPECT_EQ(moored::stats().states_over_limit, 2U);
   });
 }
 
@@ -241,16 +241,16 @@ TEST(limit, goes_on_in_the_child_of_a_fork) {
       PyOS_BeforeFork();
       EXPECT_EQ(fate_of([] {
                   PyOS_AfterFork_Child();
-                  EXPECT_EQ(moored::count().states_kept, 0U);
+                  EXPECT_EQ(moored::stats().states_kept, 0U);
                   const moored::detachment within;
                   worker c, d;
                   c.attaches();
                   d.attaches();
-                  EXPECT_EQ(moored::count().states_over_limit, 0U);
+                  EXPECT_EQ(moored::stats().states_over_limit, 0U);
                   c.attaches();
                   EXPECT_FALSE(c.keeps());
                   EXPECT_TRUE(d.keeps());
-                  EXPECT_EQ(moored::count().states_over_limit, 1U);
+                  EXPECT_EQ(moored::stats().states_over_limit, 1U);
                 }),
                 "exit 0");
       PyOS_AfterFork_Parent();
@@ -275,12 +275,12 @@ TEST(limit, does_not_count_states_of_an_interpreter_that_is_gone) {
     const moored::detachment detached;
     // 3.15 still shows such a thread the old state, and it may not come in.
     b.attaches();
-    EXPECT_EQ(moored::count().states_kept, 2U);
+    EXPECT_EQ(moored::stats().states_kept, 2U);
     b.attaches();
     EXPECT_TRUE(b.keeps());
     a.reset();
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
-    EXPECT_EQ(moored::count().states_over_limit, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_over_limit, 0U);
     b.finish();
     expect_balance();
   });
@@ -317,7 +317,7 @@ TEST(limit, under_load_balances) {
     });
     until_nothing_is_kept();
     EXPECT_EQ(value_of("calls"), threads * rounds);
-    EXPECT_GT(moored::count().states_over_limit, 0U);
+    EXPECT_GT(moored::stats().states_over_limit, 0U);
     expect_balance();
     EXPECT_EQ(states(), 1);
   });
@@ -350,8 +350,8 @@ TEST(load, ten_thousand_threads_a_thousand_at_once_leave_no_state_and_no_memory)
       memory.note_round();
     }
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_made, 10000U);
-    EXPECT_EQ(moored::count().states_freed, 10000U);
+    EXPECT_EQ(moored::stats().states_made, 10000U);
+    EXPECT_EQ(moored::stats().states_freed, 10000U);
     expect_balance();
     memory.expect_no_leak_of(alive);
   });
@@ -379,9 +379,9 @@ TEST(load, a_million_attaches_leave_no_memory) {
                     }
                     memory.expect_no_leak_of(attaches / rounds);
                   });
-                  EXPECT_EQ(moored::count().attaches,
+                  EXPECT_EQ(moored::stats().attaches,
                             static_cast<std::uint64_t>(attaches / rounds * rounds));
-                  EXPECT_EQ(moored::count().states_made, 1U);
+                  EXPECT_EQ(moored::stats().states_made, 1U);
                   EXPECT_EQ(states(), 1);
                 },
                 seconds),

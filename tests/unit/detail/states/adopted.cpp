@@ -35,7 +35,7 @@ TEST(adopt, a_thread_joined_with_the_gil_held_does_not_hang) {
     thread.join();  // the GIL is held
     until_nothing_is_kept();
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_freed, 1U);
+    EXPECT_EQ(moored::stats().states_freed, 1U);
   });
 }
 
@@ -60,8 +60,8 @@ TEST(adopt, threads_that_enter_once_leave_no_state_and_no_memory) {
       memory.note_round();
     }
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_adopted, rounds * threads);
-    EXPECT_EQ(moored::count().states_freed, rounds * threads);
+    EXPECT_EQ(moored::stats().states_adopted, rounds * threads);
+    EXPECT_EQ(moored::stats().states_freed, rounds * threads);
     memory.expect_no_leak_of(threads);
   });
 }
@@ -76,7 +76,7 @@ TEST(adopt, threads_that_live_together_are_all_freed) {
     });
     until_nothing_is_kept();
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_freed, 64U);
+    EXPECT_EQ(moored::stats().states_freed, 64U);
   });
 }
 
@@ -144,8 +144,8 @@ TEST(adopt, a_state_that_somebody_else_cleared_is_not_touched) {
     may_end.release();
     thread.join();
     until_nothing_is_kept();
-    EXPECT_EQ(moored::count().states_freed, 0U);
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_freed, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
   });
 }
 
@@ -158,9 +158,9 @@ TEST(adopt, shutdown_frees_the_states_of_threads_that_have_ended) {
       for (int i = 0; i < 8; ++i) crowd.emplace_back(enter_and_adopt);
       for (std::thread& one : crowd) one.join();
     }
-    EXPECT_EQ(moored::count().states_adopted, 160U);
-    EXPECT_EQ(moored::count().states_freed, 160U);
-    EXPECT_EQ(moored::count().overdue, 0U);
+    EXPECT_EQ(moored::stats().states_adopted, 160U);
+    EXPECT_EQ(moored::stats().states_freed, 160U);
+    EXPECT_EQ(moored::stats().overdue, 0U);
   });
 }
 
@@ -186,8 +186,8 @@ TEST(adopt, threads_that_outlive_the_interpreter_forget_their_states) {
     }
     may_end.release(2);
     for (std::thread& one : threads) one.join();
-    EXPECT_EQ(moored::count().states_forgotten, 2U);
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_forgotten, 2U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -220,9 +220,9 @@ TEST(adopt, a_thread_adopts_again_in_the_interpreters_next_life) {
       until_nothing_is_kept();
       EXPECT_EQ(states(), 1);
     }
-    EXPECT_EQ(moored::count().states_adopted, 2U);
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
-    EXPECT_EQ(moored::count().states_freed, 1U);
+    EXPECT_EQ(moored::stats().states_adopted, 2U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_freed, 1U);
   });
 }
 
@@ -242,8 +242,8 @@ TEST(adopt, and_release_gives_the_state_back) {
       enter_and_adopt();
     });
     until_nothing_is_kept();
-    EXPECT_EQ(moored::count().states_adopted, 3U);
-    EXPECT_EQ(moored::count().states_freed, 3U);
+    EXPECT_EQ(moored::stats().states_adopted, 3U);
+    EXPECT_EQ(moored::stats().states_freed, 3U);
     EXPECT_EQ(states(), 1);
   });
 }
@@ -262,7 +262,7 @@ TEST(adopt, a_forked_child_goes_on_with_its_own_reaper) {
       PyOS_AfterFork_Child();
       on_foreign_thread(enter_and_adopt);
       until_nothing_is_kept();
-      _exit(states() == 1 && moored::count().states_freed == 2U ? 0 : 1);
+      _exit(states() == 1 && moored::stats().states_freed == 2U ? 0 : 1);
     }
     PyOS_AfterFork_Parent();
     int status = -1;
@@ -279,6 +279,6 @@ TEST(adopt, a_subinterpreters_state_is_refused) {
     EXPECT_FALSE(moored::detail::adopt_attached_state());
     Py_EndInterpreter(sub);
     PyThreadState_Swap(mine);
-    EXPECT_EQ(moored::count().states_adopted, 0U);
+    EXPECT_EQ(moored::stats().states_adopted, 0U);
   });
 }

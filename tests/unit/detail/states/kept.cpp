@@ -24,9 +24,9 @@ TEST(keep, a_thousand_threads_that_attach_once_leave_no_state_and_no_memory) {
       memory.note_round();
     }
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_made, rounds * threads);
-    EXPECT_EQ(moored::count().states_freed, rounds * threads);
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_made, rounds * threads);
+    EXPECT_EQ(moored::stats().states_freed, rounds * threads);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
     memory.expect_no_leak_of(threads);
   });
 }
@@ -43,7 +43,7 @@ TEST(keep, threads_that_live_together_free_their_own_states) {
       for (std::thread& one : crowd) one.join();
     });
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::count().states_freed, 64U);
+    EXPECT_EQ(moored::stats().states_freed, 64U);
   });
 }
 
@@ -77,7 +77,7 @@ TEST(keep, thread_inside_another_bindings_callback_keeps_that_state) {
         const moored::attachment attached = moored::attach();
         EXPECT_EQ(value_of("here.visits"), call);
       }
-      EXPECT_EQ(moored::count().states_kept, 1U);
+      EXPECT_EQ(moored::stats().states_kept, 1U);
     });
     until_nothing_is_kept();
     EXPECT_EQ(states(), 1);
@@ -99,7 +99,7 @@ TEST(keep, thread_on_a_thread_that_python_made_leaves_it_to_python) {
         "thread.join()\n";
     run(source.c_str());
     until_nothing_is_kept();
-    EXPECT_EQ(moored::count().states_forgotten, 1U);
+    EXPECT_EQ(moored::stats().states_forgotten, 1U);
     EXPECT_EQ(states(), 1);
   });
 }
@@ -113,11 +113,11 @@ TEST(release, thread_lets_the_state_go_at_once) {
       EXPECT_NE(moored::cpython::this_thread_state(), nullptr);
       moored::release_thread();
       EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
-      EXPECT_EQ(moored::count().states_freed, 1U);
+      EXPECT_EQ(moored::stats().states_freed, 1U);
       { const moored::attachment attached = moored::attach(); }
-      EXPECT_EQ(moored::count().states_made, 2U);
+      EXPECT_EQ(moored::stats().states_made, 2U);
     });
-    EXPECT_EQ(moored::count().states_freed, 2U);
+    EXPECT_EQ(moored::stats().states_freed, 2U);
   });
 }
 
@@ -136,13 +136,13 @@ TEST(release, thread_inside_an_attachment_waits_for_its_end) {
         EXPECT_EQ(value_of("visit()"), 1);
       }
       EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
-      EXPECT_EQ(moored::count().states_kept, 0U);
+      EXPECT_EQ(moored::stats().states_kept, 0U);
       const moored::attachment attached = moored::attach();
       EXPECT_EQ(value_of("visit()"), 1);
       moored::release_thread();
       EXPECT_TRUE(moored::keep_thread());  // changes its mind
     });
-    EXPECT_EQ(moored::count().states_made, moored::count().states_freed);
+    EXPECT_EQ(moored::stats().states_made, moored::stats().states_freed);
     EXPECT_EQ(states(), 1);
   });
 }
@@ -160,7 +160,7 @@ TEST(release, thread_inside_another_bindings_callback_leaves_the_state_to_it) {
       });
       EXPECT_EQ(moored::cpython::this_thread_state(), nullptr);
     });
-    EXPECT_EQ(moored::count().states_kept, 0U);
+    EXPECT_EQ(moored::stats().states_kept, 0U);
   });
 }
 
@@ -178,8 +178,8 @@ TEST(retirement, a_thread_local_that_is_destroyed_later_may_still_attach) {
     });
     EXPECT_TRUE(attached_late);
     EXPECT_EQ(states(), 1);
-    EXPECT_EQ(moored::count().states_made, 2U);
-    EXPECT_EQ(moored::count().states_freed, 2U);
+    EXPECT_EQ(moored::stats().states_made, 2U);
+    EXPECT_EQ(moored::stats().states_freed, 2U);
   });
 }
 

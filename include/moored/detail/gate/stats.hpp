@@ -1,7 +1,9 @@
-// moored/detail/gate/counters.hpp: what is counted about attaches and states.
+// moored/detail/gate/stats.hpp: what is counted about attaches and states.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "../config.hpp"
 
@@ -9,7 +11,7 @@ MOORED_NAMESPACE_BEGIN
 
 /// What has happened since the process (or the fork) began. Reading it takes no lock and delays no
 /// thread.
-struct counters {
+struct state_stats {
   std::uint64_t attaches;        ///< Outermost attachments that began.
   std::uint64_t refusals;        ///< Attaches that were refused.
   std::uint64_t states_made;     ///< Thread states made by moored.
@@ -28,4 +30,14 @@ struct counters {
   std::uint64_t references_forgotten;
 };
 
+namespace detail {
+
+/// The members' names, in order: from here Python's stats() has them.
+inline constexpr std::array<std::string_view, 11> state_stats_names{
+    "attaches",          "refusals",          "states_made",         "states_adopted",
+    "states_kept",       "states_freed",      "states_forgotten",    "overdue",
+    "states_over_limit", "states_freed_late", "references_forgotten"};
+static_assert(sizeof(state_stats) == state_stats_names.size() * sizeof(std::uint64_t));
+
+}  // namespace detail
 MOORED_NAMESPACE_END

@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Tally:
+class Results:
     """How many tests passed, failed and were skipped."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        """Add two tallies up."""
-        return Tally(
+    def __add__(self, other: Results) -> Results:
+        """Add two results up."""
+        return Results(
             self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
         )
 
@@ -33,15 +33,15 @@ class Tally:
         return ", ".join(parts)
 
 
-def read_junit(path: Path) -> Tally:
+def read_junit(path: Path) -> Results:
     """Add up the suites of a JUnit file; a file that is missing or cut off is one failure."""
     try:
         suites = list(ElementTree.parse(path).getroot().iter("testsuite"))
     except (OSError, ElementTree.ParseError):
-        return Tally(failed=1)
+        return Results(failed=1)
 
     def total(*names: str) -> int:
         return sum(int(suite.get(name) or 0) for suite in suites for name in names)
 
     failed, skipped = total("failures", "errors"), total("skipped", "disabled")
-    return Tally(total("tests") - failed - skipped, failed, skipped)
+    return Results(total("tests") - failed - skipped, failed, skipped)
