@@ -30,7 +30,7 @@ asan ubsan tsan: build ## Run the C++ tests under a sanitizer, and for asan and 
 	$(if $(filter asan,$@),$(VENV)/moored torture --cases 100 --sanitize address)
 	$(if $(filter ubsan,$@),$(VENV)/moored torture --cases 100 --sanitize undefined)
 
-safety: setup ## Run the hazard tests with every Python found, and write docs/safety.md from them
+safety: setup ## Run the hazard tests with every Python found, and write docs/measure/safety.md from them
 	@$(PYTHON) tools/safety.py --run $(if $(ONLY),--only $(ONLY))
 
 suites: setup ## Run the interpreters' own thread tests, stock and under moored run, and compare (slow)

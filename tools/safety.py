@@ -1,4 +1,4 @@
-"""Writes docs/safety.md from what the hazard tests saw, with every interpreter found."""
+"""Writes docs/measure/safety.md from what the hazard tests saw, with every interpreter found."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workspace import StepFailed, Workspace
 
 RECORDS = CHECKOUT / "build" / "hazards"
 TESTS = ("-m", "pytest", "-p", "no:cacheprovider", "tests/hazards/test_hazards.py")
-PAGE = CHECKOUT / "docs" / "safety.md"
+PAGE = CHECKOUT / "docs" / "measure" / "safety.md"
 INTRO = """\
 <!-- Made by `make safety`. -->
 # Known hazards, without moored and with it
 
-Each hazard is a test in [tests/hazards](../tests/hazards). It runs two scripts in processes of
+Each hazard is a test in [tests/hazards](../../tests/hazards). It runs two scripts in processes of
 their own: one meets the hazard as extensions do without moored (stock), one with it. The table
 shows what the scripts said and how their processes ended; where nothing is said of the end, it was
 exit code 0. `make safety` runs the tests with every Python found and makes this page again; nothing

@@ -374,7 +374,7 @@ inline attachment& attachment::operator=(attachment&& other) noexcept {
 /// Its end waits for the GIL. Shutdown waits for the thread, if that entered Python through an
 /// attachment, but not for ever: when shutdown has stopped waiting, or the interpreter is gone, the
 /// end stops the thread for good instead of touching a state that is not there any more
-/// (docs/shutdown.md).
+/// (docs/use/shutdown.md).
 class MOORED_PUBLIC_TYPE detachment {
  public:
   MOORED_HIDDEN detachment() noexcept {

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import warnings
 
-from . import _core, _places
+import moored_sdk
+
+from . import _core
 from ._core import (
     __version__,
     keep_thread,
@@ -59,14 +61,14 @@ def install() -> bool:
 
 def get_include() -> str:
     """Return the folder to give to the compiler with -I, so that <moored/moored.hpp> is found."""
-    return str(_places.installed("include"))
+    return moored_sdk.include_dir()
 
 
 def get_cmake_dir() -> str:
     """Return the folder to give to CMake as moored_DIR, so that find_package(moored) works."""
-    return str(_places.installed("share/cmake/moored"))
+    return moored_sdk.cmake_dir()
 
 
 def get_c_source() -> str:
     """Return the C++ source to compile into a program or an extension that uses moored.h."""
-    return str(_places.installed("include/moored/moored_c.cpp"))
+    return moored_sdk.c_source()

@@ -40,7 +40,9 @@ def test_a_page_that_differs_is_noticed(tmp_path):
     (tmp_path / "5.json").write_text(json.dumps(RECORD))
     done = safety("--records", tmp_path)
     assert (done.code, done.out) == (1, "")
-    assert done.err == ("moored: docs/safety.md is not what the tests saw; run `make safety`\n")
+    assert done.err == (
+        "moored: docs/measure/safety.md is not what the tests saw; run `make safety`\n"
+    )
 
 
 @pytest.mark.parametrize(

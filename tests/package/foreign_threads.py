@@ -104,4 +104,4 @@ def least_growth(step: Callable[[], object], rounds: int = 4) -> int:
 
 
 HAS_CHUNKS = sys.version_info >= (3, 11)
-"""What install() caches; see docs/install.md."""
+"""What install() caches; see docs/use/callbacks.md."""

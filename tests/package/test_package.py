@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from support.processes import succeed
+from support.processes import finish, succeed
 
 import moored
+import moored_sdk
 
 
 def test_version_is_the_packages_and_the_headers() -> None:
@@ -85,19 +86,57 @@ def test_any_number_is_a_limit() -> None:
 
 def test_an_editable_install_has_its_parts_in_a_second_folder(tmp_path: Path) -> None:
     """As scikit-build-core makes it: the sources in one folder, what was built in another."""
-    package = Path(moored.__file__).parent
-    shutil.copytree(package, tmp_path / "moored", ignore=shutil.ignore_patterns("lib", "bin"))
+    package = Path(moored_sdk.__file__).parent
+    shutil.copytree(package, tmp_path / "moored_sdk")
     for folder in ("include", "share"):
-        shutil.move(tmp_path / "moored" / folder, tmp_path / "built" / folder)
-    (tmp_path / "moored" / "bin").mkdir()  # an empty one of the same name
+        shutil.move(tmp_path / "moored_sdk" / folder, tmp_path / "built" / folder)
     script = (
-        f"import moored; moored.__path__.append({str(tmp_path / 'built')!r});"
+        f"import moored, moored_sdk; moored_sdk.__path__.append({str(tmp_path / 'built')!r});"
         "print(moored.get_include(), moored.get_cmake_dir(), moored.get_c_source())"
     )
     said = succeed(sys.executable, "-c", script, folder=tmp_path)
     paths = [Path(path) for path in said.split()]
     assert all(path.exists() and path.is_relative_to(tmp_path / "built") for path in paths)
     assert len(paths) == 3
+
+
+CONFIG = Path(sys.executable).with_name("moored-config")
+
+
+def test_moored_config_says_where_things_are() -> None:
+    include = moored.get_include()
+    assert succeed(CONFIG, "--includes", "--cmake-dir", "--c-source").splitlines() == [
+        f"-I{include}",
+        moored.get_cmake_dir(),
+        moored.get_c_source(),
+    ]
+    assert Path(succeed(CONFIG, "--pkg-config-dir").strip(), "moored.pc").is_file()
+    for words in ((), ("--include",), ("--cmake-dir", "x")):
+        done = finish(CONFIG, *words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("moored-config: ")
+    assert finish(CONFIG, "--help").out.startswith("usage: moored-config ")
+
+
+def test_a_build_finds_its_headers_where_moored_cannot_be_imported() -> None:
+    script = (
+        "import sys; sys.modules['moored'] = None\n"
+        "from importlib.metadata import entry_points\n"
+        "from importlib.resources import files\n"
+        "root, = entry_points(group='cmake.root', name='moored')\n"
+        "print((files(root.load()) / 'share/cmake/moored/moored-config.cmake').is_file())\n"
+        "print(sorted(name for name in sys.modules if name.startswith('moored')))\n"
+    )
+    assert succeed(sys.executable, "-c", script) == "True\n['moored', 'moored_sdk']\n"
+
+
+@pytest.mark.skipif(not shutil.which("pkg-config"), reason="no pkg-config here")
+def test_pkg_config_finds_the_headers() -> None:
+    folder = succeed(CONFIG, "--pkg-config-dir").strip()
+    flags = succeed("pkg-config", "--cflags", "moored", PKG_CONFIG_PATH=folder).strip()
+    assert Path(flags.removeprefix("-I"), "moored", "moored.hpp").is_file()
+    version = succeed("pkg-config", "--modversion", "moored", PKG_CONFIG_PATH=folder)
+    assert version.strip() == moored.__version__
 
 
 def documents() -> list[Path]:

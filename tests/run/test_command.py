@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -315,19 +316,41 @@ def test_a_python_that_has_lost_moored_is_one_line(user_folder, tmp_path):
     )
 
 
+def test_pythons_options_that_need_no_target(environment):
+    version = f"Python {platform.python_version()}"
+    assert finish(LAUNCHER, "run", "-V", env=environment).out.startswith(version)
+    talk = finish(LAUNCHER, "run", "-i", env=environment, stdin="print(6 * 7)\n")
+    assert (talk.code, talk.out) == (0, "42\n")
+
+
+def test_a_program_may_be_given_with_an_equals_sign(moored_run):
+    ending = moored_run(f"--exec={sys.executable}", "-c", "print(5)")
+    assert (ending.code, ending.out, ending.err) == (0, "5\n", "")
+    ending = moored_run("--exec=")
+    assert (ending.code, ending.err) == (2, "moored: run: --exec wants a value\n")
+
+
+def test_a_program_that_is_named_like_a_script(moored_run):
+    ending = moored_run("sh", "app.py")
+    assert (ending.code, ending.out) == (2, "")
+    assert ending.err == (
+        "moored: run: there is no script sh, but a program of that name; to run a script leave sh "
+        "out, to run the program say: moored run --exec sh\n"
+    )
+
+
 def test_a_package_that_is_not_whole_or_not_speakable(tmp_path):
     package = Path(moored.__file__).parent
-    broken = tmp_path / "broken"
-    for folder in ("bin", "lib"):
-        shutil.copytree(package / folder, tmp_path / "a b" / folder)
-    shutil.copytree(package / "bin", broken / "bin")
-    words = ("run", f"--with-python={sys.executable}", "-c", "pass")
-    code, said = launcher_alone(broken / "bin" / "moored", *words, path="")
+    shutil.copytree(package / "lib", tmp_path / "a b" / "lib")
+    launcher = shutil.copy(LAUNCHER, tmp_path)
+    words = ("run", f"--with-python={sys.executable}")
+    code, said = launcher_alone(launcher, *words, "-c", "pass", path="")
     assert (code, said) == (
         3,
         "moored: run: the package has lost its libraries; install moored again\n",
     )
-    code, said = launcher_alone(tmp_path / "a b" / "bin" / "moored", *words, path="")
+    libraries = f"--with-libraries={tmp_path / 'a b' / 'lib'}"
+    code, said = launcher_alone(launcher, *words, libraries, "-c", "pass", path="")
     assert code == 3
     assert "whose name has a space, a colon or a semicolon in it" in said
 

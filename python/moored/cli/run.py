@@ -10,9 +10,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
-from moored._places import installed
+import moored
 
 from .errors import CommandError, ExitCode
 
@@ -55,15 +58,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def pass_on(words: Sequence[str]) -> NoReturn:
     """Become the launcher, with the words behind `moored run`."""
-    try:
-        launcher = installed("bin/moored")
-    except FileNotFoundError as error:
+    launcher, libraries = _installed()
+    if launcher is None or libraries is None:
         raise CommandError(
             "run: it needs a 64-bit Linux with glibc, and moored was built without it; "
             "call moored.install() in the program instead",
             ExitCode.NOT_POSSIBLE_HERE,
-        ) from error
-    os.execv(launcher, ["moored", "run", f"--with-python={sys.executable}", *words])
+        )
+    known = (f"--with-python={sys.executable}", f"--with-libraries={libraries}")
+    os.execv(launcher, ["moored", "run", *known, *words])
+
+
+def _installed() -> tuple[Path | None, Path | None]:
+    """Return the native launcher, which is installed as the command, and the libraries' folder."""
+    installed = metadata.files("moored") or ()
+    launchers = (Path(str(file.locate())) for file in installed if file.name == "moored")
+    # An editable install has the package in two folders: the sources, and what was built.
+    folders = (Path(folder, "lib").resolve() for folder in moored.__path__)
+    return (
+        next((one for one in launchers if _is_native(one)), None),
+        next((one for one in folders if one.is_dir()), None),
+    )
+
+
+def _is_native(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+    return False
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,6 +30,11 @@ inline constexpr int not_found = 127;
 [[nodiscard]] inline failure python_options_with_exec() {
   return {usage, "run: Python's own options do not go with --exec; put them behind the program"};
 }
+[[nodiscard]] inline failure program_for_a_script(const std::string& name) {
+  return {usage, "run: there is no script " + name +
+                     ", but a program of that name; to run a script " + "leave " + name +
+                     " out, to run the program say: moored run --exec " + name};
+}
 [[nodiscard]] inline failure cannot_write(const std::string& path, const std::string& why) {
   return {usage, "cannot write " + path + ": " + why};
 }

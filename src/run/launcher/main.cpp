@@ -48,6 +48,13 @@ void check_python(const std::string& python) {
   if (access(python.c_str(), X_OK) != 0) throw unusable_python(python, std::strerror(errno));
 }
 
+/// As in `moored run python app.py`: Python alone would say that it cannot open the file.
+void check_script(const std::string& script) {
+  if (script.empty() || script == "-" || script.find('/') != std::string::npos) return;
+  if (access(script.c_str(), F_OK) != 0 && !on_the_path(script).empty())
+    throw program_for_a_script(script);
+}
+
 [[nodiscard]] failure become_python_command(const std::string& python,
                                             const std::vector<std::string>& words) {
   check_python(python);
@@ -85,12 +92,14 @@ void check_python(const std::string& python) {
   options asked = read_options(behind);
   const std::string python = asked.python.empty() ? around.python : asked.python;
   if (asked.help) return become_python_command(python, {"run", "--help"});
-  if (around.libraries.empty() && !asked.python.empty()) throw no_libraries();
-  if (around.libraries.empty() || (python.empty() && asked.program.empty()))
+  const std::string libraries = asked.libraries.empty() ? around.libraries : asked.libraries;
+  if (libraries.empty() && !asked.python.empty()) throw no_libraries();
+  if (libraries.empty() || (python.empty() && asked.program.empty()))
     return become_python_command(python, words);  // the package knows where it is
 
   std::string program = asked.program;
   if (program.empty()) {
+    check_script(asked.script);
     check_python(python);
     program = python;
     asked.words.insert(asked.words.begin(), python);
@@ -99,7 +108,7 @@ void check_python(const std::string& python) {
     if (program.empty()) throw program_missing(asked.program);
   }
   check_program(program);
-  prepare_environment(asked, around.libraries, typed(words));
+  prepare_environment(asked, libraries, typed(words));
   return become(program, asked.words);
 }
 

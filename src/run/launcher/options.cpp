@@ -12,7 +12,9 @@ namespace {
 // Python's own options before the target, as of 3.15: those that take a value in the same or in the
 // next word, and those that do not.
 constexpr std::string_view with_value = "WX";
-constexpr std::string_view without_value = "bBdEIOPqRsSuvx";
+constexpr std::string_view without_value = "bBdEiIOPqRsSuvVx";
+// Those with which Python needs no target: it talks to the user, or says its version.
+constexpr std::string_view without_target = "iV";
 constexpr std::string_view pycs = "--check-hash-based-pycs";
 
 [[nodiscard]] bool has(std::string_view letters, char one) noexcept {
@@ -26,7 +28,8 @@ class reader {
   [[nodiscard]] options read() {
     while (at_ < words_.size()) {
       const std::string& word = words_[at_++];
-      if (word == "--exec") return read_program();
+      if (word == "--exec") return read_program(value_of(word));
+      if (word.rfind("--exec=", 0) == 0) return read_program(word.substr(7));
       if (word == "--help" || word == "-h") {
         read_.help = true;
         return read_;
@@ -36,12 +39,14 @@ class reader {
         return rest();
       }
       if (word == "-" || word.rfind('-', 0) != 0) {
+        read_.script = word;
         read_.words.push_back(word);
         return rest();
       }
       const bool is_target = word.rfind("--", 0) == 0 ? read_long(word) : read_short(word);
       if (is_target) return rest();
     }
+    if (!needs_target_) return read_;
     throw nothing_to_run();
   }
 
@@ -51,9 +56,10 @@ class reader {
     return read_;
   }
 
-  [[nodiscard]] options read_program() {
+  [[nodiscard]] options read_program(const std::string& program) {
     if (!read_.words.empty()) throw python_options_with_exec();
-    read_.program = value_of("--exec");
+    if (program.empty()) throw missing_value("--exec");
+    read_.program = program;
     read_.words.push_back(read_.program);
     return rest();
   }
@@ -63,15 +69,21 @@ class reader {
     return words_[at_++];
   }
 
+  /// Where the value of an option goes that has one; null for others.
+  [[nodiscard]] std::string* place_of(const std::string& option) {
+    if (option == "--json") return &read_.json;
+    if (option == "--with-python") return &read_.python;
+    if (option == "--with-libraries") return &read_.libraries;
+    return nullptr;
+  }
+
   /// Never the target.
   bool read_long(const std::string& word) {
     const std::size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
-    if (name == "--json" || name == "--with-python") {
-      const std::string value =
-          equals == std::string::npos ? value_of(name) : word.substr(equals + 1);
-      if (value.empty()) throw missing_value(name);
-      (name == "--json" ? read_.json : read_.python) = value;
+    if (std::string* const value = place_of(name)) {
+      *value = equals == std::string::npos ? value_of(name) : word.substr(equals + 1);
+      if (value->empty()) throw missing_value(name);
     } else if (word == "--fresh") {
       read_.fresh = true;
     } else if (word == "--cache-only") {
@@ -94,6 +106,7 @@ class reader {
     read_.words.push_back(word);
     for (std::size_t at = 1; at < word.size(); ++at) {
       const char one = word[at];
+      if (has(without_target, one)) needs_target_ = false;
       if (has(without_value, one)) continue;
       const bool is_target = one == 'c' || one == 'm';
       if (!is_target && !has(with_value, one)) throw unknown_option(word);
@@ -105,6 +118,7 @@ class reader {
 
   const std::vector<std::string>& words_;
   std::size_t at_ = 0;
+  bool needs_target_ = true;
   options read_;
 };
 

@@ -13,8 +13,10 @@ struct options {
   bool no_children = false;
   bool statistics = false;
   std::string json;
-  std::string python;   ///< Given by `python -m moored run`, which knows it.
-  std::string program;  ///< Behind --exec.
+  std::string python;     ///< Given by `python -m moored run`, which knows it,
+  std::string libraries;  ///< and the folder of moored's libraries.
+  std::string program;    ///< Behind --exec.
+  std::string script;     ///< Or the script that Python runs, when it is named.
   /// What the program, or Python, is started with: for Python its own options, the target, and the
   /// target's arguments.
   std::vector<std::string> words;

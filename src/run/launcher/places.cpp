@@ -109,10 +109,6 @@ places look_around() {
   const std::string here = own_folder();
   const std::string parent = here.substr(0, here.rfind('/'));
   places found;
-  if (exists(parent + "/lib/" MOORED_KEEP_LIBRARY)) {  // in the package
-    found.libraries = parent + "/lib";
-    return found;
-  }
   found.libraries = libraries_under(parent);
   const std::string beside = found.libraries.empty() ? "" : python_in(here);
   if (exists(parent + "/pyvenv.cfg")) found.python = beside;

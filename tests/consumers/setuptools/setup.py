@@ -1,4 +1,4 @@
-"""Builds an extension in C with setuptools alone, as docs/guide.md says."""
+"""Builds an extension in C with setuptools alone, as docs/use/native.md says."""
 
 from setuptools import Extension, setup
 
