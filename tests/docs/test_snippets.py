@@ -25,7 +25,8 @@ import moored
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs" / "use").glob("*.md"))]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<how>before|inside)\n(?P<hidden>.*?)^-->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```",
+    r"(?:^<!-- (?P<how>before|inside)\n(?P<hidden>.*?)^-->\n+)?"
+    r"^```(?P<language>\w+)\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
 NOT_CODE = {"text", "toml", "ini", "dockerfile", "console"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from moored_lab.report import chart, wakeup_chart
+from moored_lab.report import chart, progress, wakeup_chart
 from moored_lab.report.document import describe, write_json
 from moored_lab.report.place import CannotWrite, check_writable
 from moored_lab.report.table import Column, Grid, in_parts, show
@@ -379,3 +379,17 @@ def test_pictures_need_only_their_own_folder_made(tmp_path: Path) -> None:
 )
 def test_time_text(us: float, text: str) -> None:
     assert wakeup_chart.time_text(us) == text
+
+
+def test_a_long_run_without_a_terminal_says_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    tell = progress.lines(lambda: now)
+    tell(0.0, "begins")
+    for second in range(1, 31):
+        now = float(second)
+        tell(second / 40, f"second {second}")
+    assert capsys.readouterr().err == (
+        "moored: 25 %: second 10\nmoored: 50 %: second 20\nmoored: 75 %: second 30\n"
+    )

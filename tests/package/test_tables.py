@@ -81,6 +81,39 @@ def test_the_launcher_has_our_exit_codes() -> None:
     }
 
 
+def test_the_page_has_every_exit_code() -> None:
+    page = (CHECKOUT / "docs" / "use" / "run.md").read_text()
+    table = page[page.index("## Exit codes") :]
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == list(
+        ExitCode
+    )
+
+
+def test_the_pages_have_every_number() -> None:
+    native = (CHECKOUT / "docs" / "use" / "native.md").read_text()
+    table = native[native.index("### Stats") :]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert listed == members(INCLUDE / STRUCTS["state_stats"], "state_stats")
+    callbacks = (CHECKOUT / "docs" / "use" / "callbacks.md").read_text()
+    assert [name for name in moored.stats() if f"`{name}`" not in callbacks] == []
+
+
+def test_the_page_has_every_refusal_and_every_option() -> None:
+    native = (CHECKOUT / "docs" / "use" / "native.md").read_text()
+    header = (INCLUDE / "detail" / "gate" / "refusal.hpp").read_text()
+    refusals = re.findall(r"^  (\w+),\s+///<", header, re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \| `MOORED_", native, re.MULTILINE) == refusals
+    options = re.search(
+        r"struct channel_options {(.*?)^};",
+        (INCLUDE / "delivery.hpp").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert options
+    named = re.findall(r"^  [\w:]+(?: | \w+ )(\w+)(?: =|{)", options[1], re.MULTILINE)
+    table = native[native.index("### channel_options") : native.index("### Stats")]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == named
+
+
 def test_the_labs_modes_are_those_of_its_server() -> None:
     server = (CHECKOUT / "lab" / "native" / "server" / "modes.cpp").read_text()
     from moored_lab.wakeup.options import MODES

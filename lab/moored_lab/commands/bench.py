@@ -6,5 +6,6 @@ COMMANDS = {
     "attach": "moored_lab.commands.bench_attach",
     "callbacks": "moored_lab.commands.bench_callbacks",
     "delivery": "moored_lab.commands.bench_delivery",
+    "server": "moored_lab.commands.bench_server",
     "state": "moored_lab.commands.bench_state",
 }

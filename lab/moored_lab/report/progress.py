@@ -1,13 +1,17 @@
-"""Progress: a bar on stderr while a measurement runs, and only on a terminal."""
+"""Progress: what a measurement is doing, on stderr: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and what is happening now."""
+
+LINE_S = 10.0
+"""Between two lines where there is no terminal."""
 
 
 def silent(done: float, doing: str) -> None:
@@ -16,16 +20,16 @@ def silent(done: float, doing: str) -> None:
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """Show a bar that goes away at the end; silent without rich or without a terminal."""
+    """Show a bar that goes away at the end; without a terminal or without rich, lines."""
     if not sys.stderr.isatty():
-        yield silent
+        yield lines(time.monotonic)
         return
     try:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
     except ImportError:
-        yield silent
+        yield lines(time.monotonic)
         return
     shown = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Bars(*shown, console=Console(stderr=True), transient=True) as bars:
@@ -35,3 +39,17 @@ def bar() -> Iterator[Progress]:
             bars.update(task, completed=done, description=doing)
 
         yield tell
+
+
+def lines(clock: Callable[[], float]) -> Progress:
+    """Say on stderr what is done, at most every LINE_S seconds; nothing in a short run."""
+    said = clock()
+
+    def tell(done: float, doing: str) -> None:
+        nonlocal said
+        if clock() - said < LINE_S:
+            return
+        said = clock()
+        print(f"moored: {100 * done:.0f} %: {doing}", file=sys.stderr, flush=True)
+
+    return tell
