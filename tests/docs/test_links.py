@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -20,10 +21,11 @@ def without_code(text: str) -> str:
 
 def anchors(page: Path) -> set[str]:
     """The anchors that a page's headings have: as GitHub makes them."""
-    found = set()
+    found: set[str] = set()
     for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
-        plain = re.sub(r"[^\w\- ]", "", heading.lower())
-        found.add(plain.replace(" ", "-"))
+        plain = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        again = (f"{plain}-{number}" for number in itertools.count(1))
+        found.add(next(name for name in itertools.chain([plain], again) if name not in found))
     return found
 
 

@@ -8,10 +8,10 @@ is run in a folder of its own that has the examples in it.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,13 +133,12 @@ def test_cmake_configures(snippet: Snippet, tmp_path: Path) -> None:
 @those_in("sh")
 def test_commands_run(snippet: Snippet, tmp_path: Path) -> None:
     shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    if not sysconfig.get_config_var("Py_ENABLE_SHARED") and "embed" in snippet.code:
-        pytest.skip("this Python cannot be embedded")
+    binaries = Path(sys.executable).parent
     ending = finish(
         *("bash", "-e", "-o", "pipefail", "-c", snippet.hidden + snippet.code),
         folder=tmp_path,
         limit=BUILD_S,
-        PATH=path,
+        PATH=f"{binaries}:{os.environ['PATH']}",
+        VIRTUAL_ENV=str(binaries.parent),
     )
     assert ending.code == 0, ending.out + ending.err

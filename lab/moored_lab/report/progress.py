@@ -1,4 +1,4 @@
-"""Progress: what a measurement is doing, on stderr: a bar on a terminal, else a line now and then."""
+"""Progress: what a measurement is doing, as a bar on a terminal, else as a line now and then."""
 
 from __future__ import annotations
 
