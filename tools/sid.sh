@@ -12,8 +12,8 @@ if [ "$(id -u)" -ne 0 ]; then
   exit 3
 fi
 if ! command -v debootstrap >/dev/null; then
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends \
+  apt-get -qq -o DPkg::Lock::Timeout=300 update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends \
     debootstrap debian-archive-keyring >/dev/null
 fi
 

@@ -81,7 +81,7 @@ def test_c_and_cpp_compile(snippet: Snippet, tmp_path: Path) -> None:
     source.write_text(snippet.as_c)
     includes = [PYTHON_INCLUDE, moored.get_include()]
     for package in ("pybind11", "nanobind"):
-        if f"{package}/" in snippet.as_c:
+        if re.search(rf"\b{package}\b", snippet.as_c):
             module = pytest.importorskip(package)
             ask = getattr(module, "get_include", None) or module.include_dir
             includes.append(ask())

@@ -39,6 +39,7 @@ for number, line in enumerate(sys.stdin, 1):
         if trouble == "die": print("Fatal Python error", file=sys.stderr); os.abort()
         if trouble == "error": say(event="error", message="not now"); continue
         if trouble == "interrupt": os.kill(os.getppid(), signal.SIGINT)
+        if trouble == "terminate": os.kill(os.getppid(), signal.SIGTERM)
     if order["do"] == "stop": break
     delivered += 10
     say(event=order["do"], mode=order.get("mode"), monotonic_ns=time.monotonic_ns(),
@@ -136,6 +137,17 @@ def test_ctrl_c_ends_both_processes_and_shows_what_there_is(
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_sigterm_ends_both_processes_as_ctrl_c_does(
+    fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TROUBLE", "terminate")
+    monkeypatch.setenv("AFTER", "5")
+    assert main(fakes) == 130
+    assert "interrupted" in capsys.readouterr().err
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_a_server_that_lacks_a_mode_is_another_version(
     fakes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +162,9 @@ def test_a_server_that_lacks_a_mode_is_another_version(
         (["--modes", "kept,polll"], 2, "unknown mode 'polll'"),
         (["--rate", "0"], 2, "--rate 0 is not possible"),
         (["--json", "none/x.json"], 2, "there is no directory none"),
-        (["--out", "none/out"], 2, "there is no directory none"),
+        (["--out", "/dev/null/out"], 2, "cannot write into /dev/null/out: Not a directory"),
+        (["--seed", str(2**64)], 2, "give 0 to 18446744073709551615"),
+        (["--python", "/none"], 2, "--python /none: there is no such program"),
         (["--python", "/none/python", "--no-chart"], 3, "cannot start the server"),
     ],
 )

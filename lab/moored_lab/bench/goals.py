@@ -26,7 +26,11 @@ class Goal:
         """Say it in one line."""
         bound = "at least" if self.at_least else "at most"
         word = "met" if self.met else "missed"
-        return f"{word}: {self.name}: {self.measured:.2f} {self.unit} ({bound} {self.limit:g})"
+        digits = 2  # and more where the measured value would look like the bound that it misses
+        while not self.met and digits < 6 and float(f"{self.measured:.{digits}f}") == self.limit:
+            digits += 1
+        measured = f"{self.measured:.{digits}f} {self.unit}"
+        return f"{word}: {self.name}: {measured} ({bound} {self.limit:g})"
 
     def as_json(self) -> dict[str, Any]:
         """Give it as it stands in a document."""

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -31,6 +32,12 @@ def default_cache() -> Path:
     """Return the folder of all workshops."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "moored" / "bench"
+
+
+def compiler_for(suffix: str) -> list[str]:
+    """Return the command that compiles such a file: what CC or CXX says, or else cc or c++."""
+    variable, usual = ("CC", "cc") if suffix == ".c" else ("CXX", "c++")
+    return shlex.split(os.environ.get(variable, "")) or [usual]
 
 
 class Workshop:
@@ -76,8 +83,10 @@ class Workshop:
 
     def build_driver(self) -> None:
         """Build what makes the threads; without it there is nothing to measure."""
-        if shutil.which("cc") is None:
-            raise CannotStart("there is no C compiler (cc); install one, on Debian: gcc")
+        if shutil.which(compiler_for(".c")[0]) is None:
+            raise CannotStart(
+                f"there is no C compiler ({compiler_for('.c')[0]}); install one, on Debian: gcc"
+            )
         if not (self.interpreter.include / "Python.h").exists():
             raise CannotStart(
                 f"the headers of Python {self.interpreter.version} are not at "
@@ -105,11 +114,11 @@ class Workshop:
 
     def compile(self, target: Path, source: Path, *flags: str | Path) -> None:
         """Compile one C or C++ file into a library that Python can load."""
-        compiler = "cc" if source.suffix == ".c" else "c++"
-        if shutil.which(compiler) is None:
-            raise CannotBuild(f"there is no C++ compiler ({compiler}); on Debian: g++")
+        compiler = compiler_for(source.suffix)
+        if shutil.which(compiler[0]) is None:
+            raise CannotBuild(f"there is no C++ compiler ({compiler[0]}); on Debian: g++")
         include = f"-I{self.interpreter.include}"
-        self.run(compiler, "-O2", "-shared", "-fPIC", include, source, *flags, "-o", target)
+        self.run(*compiler, "-O2", "-shared", "-fPIC", include, source, *flags, "-o", target)
 
     def pip_install(self, *requirements: str) -> None:
         """Install into the workshop's own venv."""

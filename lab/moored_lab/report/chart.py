@@ -76,13 +76,9 @@ def look() -> Any:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder of the pictures (not its parents), or say why it cannot be."""
+    """Make the folder of the pictures, with its parents, or say why it cannot be."""
     try:
-        folder.mkdir(exist_ok=True)
-    except FileNotFoundError:
-        raise CannotWrite(
-            f"cannot write into {folder}: there is no directory {folder.parent}; make it first"
-        ) from None
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"cannot write into {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):

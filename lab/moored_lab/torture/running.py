@@ -20,7 +20,7 @@ from pathlib import Path
 import moored
 from moored_lab.bench.bindings import BINDINGS
 from moored_lab.bench.interpreter import Interpreter
-from moored_lab.bench.workshop import CannotBuild, Workshop
+from moored_lab.bench.workshop import CannotBuild, Workshop, compiler_for
 from moored_lab.torture import cases
 from moored_lab.torture.cases import Case
 from moored_lab.torture.judge import Report, faults
@@ -109,7 +109,9 @@ def _sanitized(shop: Workshop, sanitizer: str) -> dict[str, str]:
     short = {"address": "asan", "undefined": "ubsan"}[sanitizer]
     # C++'s own beside it, because what throws is loaded later than what watches it.
     names = (f"lib{short}", "libstdc++")
-    needed = [shop.run("c++", f"-print-file-name={name}.so").strip() for name in names]
+    needed = [
+        shop.run(*compiler_for(".cpp"), f"-print-file-name={name}.so").strip() for name in names
+    ]
     if not all(Path(one).is_absolute() for one in needed):
         raise CannotBuild(f"the compiler has no lib{short}; on Debian it comes with g++")
     # CPython frees little at its end: what moored loses is counted instead.
@@ -136,7 +138,8 @@ def _build_embedding(shop: Workshop, target: Path) -> Path:
         raise CannotBuild("this Python has no shared libpython; nothing can embed it")
     name = library.removeprefix("lib").removesuffix(".so")
     shop.run(
-        *("cc", "-O1", f"-I{shop.interpreter.include}", HERE / "embedding.c"),
+        *compiler_for(".c"),
+        *("-O1", f"-I{shop.interpreter.include}", HERE / "embedding.c"),
         *(f"-L{folder}", f"-Wl,-rpath,{folder}", f"-l{name}", "-o", program),
     )
     shop.note_built(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ POLLS = ("poll15", "poll5", "poll1")
 
 TARGET_MAIN_PERCENT = 40.0
 """How much of main the IO shall load in the reference mode when no handler time is given."""
+
+
+LARGEST_SEED = 2**64 - 1
+"""The load sender takes no larger one."""
 
 
 class BadOption(ValueError):
@@ -77,8 +82,12 @@ class Options:
             )
         if not 0.0 <= self.main_busy <= 90.0:
             raise BadOption(f"--main-busy {self.main_busy:g} is not possible: give 0 to 90 percent")
-        if self.seed < 0:
-            raise BadOption(f"--seed {self.seed} is not possible: give 0 or more")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise BadOption(f"--seed {self.seed} is not possible: give 0 to {LARGEST_SEED}")
+        if shutil.which(self.python) is None:
+            raise BadOption(
+                f"--python {self.python}: there is no such program; name an interpreter"
+            )
 
     @property
     def reference(self) -> str | None:

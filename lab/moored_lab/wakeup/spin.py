@@ -70,6 +70,8 @@ def spins_in(text: str, name: str) -> tuple[int, ...]:
         if not (word.isascii() and word.isdigit() and int(word) <= LONGEST_US):
             raise BadOption(f"{name} {word!r} is not possible: give 0 to {LONGEST_US} microseconds")
         spins.add(int(word))
+    if spins == {0}:
+        raise BadOption(f"{name} {text!r} names no spin: give one or more of 1 to {LONGEST_US}")
     return tuple(sorted(spins))
 
 

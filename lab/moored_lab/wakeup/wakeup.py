@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -152,7 +155,7 @@ class Result:
 def run(options: Options, progress: Progress = silent) -> Result:
     """Measure every mode in every round; raises LabFailed or LabMissing."""
     where = places(options.pin)
-    with staying_on(where.others):
+    with staying_on(where.others), ended_by_sigterm():
         try:
             handler_us = options.handler_us
             if handler_us is None:
@@ -160,6 +163,19 @@ def run(options: Options, progress: Progress = silent) -> Result:
             return _measure(options, handler_us, where, progress)
         except ProcessGone as error:
             raise LabFailed(f"the server died while it was sampled: {error}") from error
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C for a while: server and sender end in order, and nothing is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _measure(options: Options, handler_us: float, where: Places, progress: Progress) -> Result:
