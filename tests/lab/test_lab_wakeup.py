@@ -165,7 +165,6 @@ def test_a_server_that_lacks_a_mode_is_another_version(
         (["--out", "/dev/null/out"], 2, "cannot write into /dev/null/out: Not a directory"),
         (["--seed", str(2**64)], 2, "give 0 to 18446744073709551615"),
         (["--python", "/none"], 2, "--python /none: there is no such program"),
-        (["--python", "/none/python", "--no-chart"], 3, "cannot start the server"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
