@@ -121,9 +121,8 @@ class Workspace:
         """Configure and build the C++ tests; return their folder."""
         folder = self.build / "cpp"
         self.run(
-            "cmake",
-            *("-S", CHECKOUT, "-B", folder, "-DCMAKE_BUILD_TYPE=RelWithDebInfo"),
-            *("-DMOORED_TESTS=ON", f"-DPython_EXECUTABLE={self.interpreter.executable}"),
+            *("cmake", "--preset", "tests", "-B", folder),
+            f"-DPython_EXECUTABLE={self.interpreter.executable}",
             # The library is C++17, and its users may be on C++20: the default interpreter is.
             f"-DCMAKE_CXX_STANDARD={20 if self.default else 17}",
             limit=QUICK_S,
