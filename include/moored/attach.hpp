@@ -248,10 +248,10 @@ namespace detail {
       if (why != refusal::none) return refuse(why);
       now = the_gate.now();
     }
-    detail::attendance* const here = the_gate.enter(now);
-    if (here == nullptr) return refuse(refusal::closing);
-    me.enter(*here);
-  } else if (the_gate.is_over(me.counted_in->of, true)) {
+    detail::attendance* const present = the_gate.enter(now);
+    if (present == nullptr) return refuse(refusal::closing);
+    me.enter(*present);
+  } else if (the_gate.is_over(me.counted_in->opened, true)) {
     return refuse(refusal::closing);  // shutdown has given up on this thread
   }
   const auto turn_back = [&](refusal why) {
@@ -300,12 +300,13 @@ inline attachment try_attach(strategy how = strategy::kept) noexcept {
   if (MOORED_LIKELY(how == strategy::kept && me.fast != 0 && me.counted_in == nullptr)) {
     // Counted in before asking whether other code has attached this thread: the other order
     // measures dearer.
-    if (detail::attendance* const here = detail::the_gate.enter(me.fast); MOORED_LIKELY(here)) {
+    if (detail::attendance* const present = detail::the_gate.enter(me.fast);
+        MOORED_LIKELY(present)) {
       if (MOORED_UNLIKELY(cpython::is_attached_by(me.kept))) {
-        detail::the_gate.leave_unused(*here);
+        detail::the_gate.leave_unused(*present);
         return attach_slowly(how);
       }
-      me.enter(*here);
+      me.enter(*present);
       detail::come_back(me);
       cpython::restore(me.kept);
       return {attachment::undo::save, true};

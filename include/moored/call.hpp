@@ -68,9 +68,9 @@ class answer final : public waits_for_python {
   [[nodiscard]] state wait(std::chrono::nanoseconds limit) {
     constexpr int most = 1000;  // of waits that end for nothing: the clock stands still
     std::unique_lock lock(mutex_);
-    const deadline until(limit);
-    for (int vain = 0; vain < most && state_ == state::none && !until.over(); ++vain) {
-      const auto rest = until.rest().value_or(std::chrono::hours(1));
+    const deadline due(limit);
+    for (int vain = 0; vain < most && state_ == state::none && !due.over(); ++vain) {
+      const auto rest = due.rest().value_or(std::chrono::hours(1));
       if (changed_.wait_for(lock, rest) == std::cv_status::timeout) vain = 0;
     }
     return state_;

@@ -117,9 +117,9 @@ class MOORED_PUBLIC_TYPE channel {
   /// Waits, without the GIL, until something is queued or the channel is closed: true.
   MOORED_HIDDEN bool wait(std::optional<std::chrono::nanoseconds> limit = {}) {
     using waited = detail::channel_core::waited;
-    detail::deadline until(limit);
+    detail::deadline due(limit);
     for (;;) {
-      const waited came = core_->wait(until);
+      const waited came = core_->wait(due);
       if (came != waited::signal) return came == waited::ready;
     }
   }

@@ -1,5 +1,5 @@
-// lab/native/clock.hpp: the one clock of the lab, CLOCK_MONOTONIC in nanoseconds, which server and sender
-// share.
+// lab/native/clock.hpp: the one clock of the lab, CLOCK_MONOTONIC in nanoseconds, which server and
+// sender share.
 #pragma once
 
 #include <time.h>

@@ -194,9 +194,9 @@ PyObject* stats(PyObject* self, PyObject*) {
   std::array<std::uint64_t, moored::detail::channel_stats_names.size()> numbers{};
   calls_of(self).stats(calls_of(self).channel, numbers.data(), numbers.size());
   moored::reference dict = moored::reference::steal(PyDict_New());
-  for (std::size_t at = 0; dict && at < numbers.size(); ++at) {
-    const auto number = moored::reference::steal(PyLong_FromUnsignedLongLong(numbers[at]));
-    if (!number || PyDict_SetItemString(dict.get(), names[at].data(), number.get()) != 0)
+  for (std::size_t index = 0; dict && index < numbers.size(); ++index) {
+    const auto number = moored::reference::steal(PyLong_FromUnsignedLongLong(numbers[index]));
+    if (!number || PyDict_SetItemString(dict.get(), names[index].data(), number.get()) != 0)
       return nullptr;
   }
   return dict.release();

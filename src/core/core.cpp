@@ -74,11 +74,12 @@ nb::dict stats() {
     const run_stats others = run->stats();
     std::array<std::uint64_t, sizeof others / sizeof(std::uint64_t)> added{};
     std::memcpy(added.data(), &others, sizeof others);
-    for (std::size_t at = 0; at < added.size(); ++at) sums[at] += added[at];
+    for (std::size_t index = 0; index < added.size(); ++index) sums[index] += added[index];
   }
   const moored::chunk_stats chunks = moored::stats_of_chunks();
   nb::dict result;
-  for (std::size_t at = 0; at < names.size(); ++at) result[names[at].data()] = sums[at];
+  for (std::size_t index = 0; index < names.size(); ++index)
+    result[names[index].data()] = sums[index];
   result["chunk_hits"] = chunks.hits;
   result["chunk_misses"] = chunks.misses;
   result["chunks_held"] = chunks.held;

@@ -59,9 +59,9 @@ class open_program {
 /// Looks for the program that loads this one, as in "/lib64/ld-linux-x86-64.so.2".
 [[nodiscard]] inline program_kind kind_by_loader(const open_program& file,
                                                  const Elf64_Ehdr& header) noexcept {
-  for (unsigned at = 0; at < header.e_phnum; ++at) {
+  for (unsigned index = 0; index < header.e_phnum; ++index) {
     Elf64_Phdr segment{};
-    const std::size_t place = header.e_phoff + at * sizeof segment;
+    const std::size_t place = header.e_phoff + index * sizeof segment;
     if (file.read(&segment, sizeof segment, place) != sizeof segment) break;
     if (segment.p_type != PT_INTERP) continue;
     std::array<char, 256> name{};

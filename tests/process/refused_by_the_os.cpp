@@ -1,4 +1,5 @@
-// process/refused_by_the_os.cpp: descriptors, threads, keys and a clock that the OS refuses or turns.
+// process/refused_by_the_os.cpp: descriptors, threads, keys and a clock that the OS refuses or
+// turns.
 #include "attempts.hpp"
 #include "options.hpp"
 

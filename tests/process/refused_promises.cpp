@@ -1,4 +1,5 @@
-// process/refused_promises.cpp: promises and calls whose descriptors, threads or memory are refused.
+// process/refused_promises.cpp: promises and calls whose descriptors, threads or memory are
+// refused.
 #include "attempts.hpp"
 
 using namespace moored_test;

@@ -1,4 +1,5 @@
-// unit/interpreter.cpp: foreign threads in subinterpreters: which one they enter, what they keep there, and its end.
+// unit/interpreter.cpp: foreign threads in subinterpreters: which one they enter, what they keep
+// there, and its end.
 #include "child.hpp"
 
 #include <atomic>

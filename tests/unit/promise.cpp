@@ -92,11 +92,12 @@ TEST(promise, of_a_cancelled_future_is_not_wanted) {
     std::thread([&] { EXPECT_TRUE(one.set_value(1)); }).join();
     run("async def turn():\n    while True:\n        await asyncio.sleep(0)\n        if done(): "
         "break\n");
-    static PyMethodDef method = {"done",
-                                 [](PyObject*, PyObject*) {
-                                   return PyBool_FromLong(moored::stats_of_promises().unwanted == 1);
-                                 },
-                                 METH_NOARGS, nullptr};
+    static PyMethodDef method = {
+        "done",
+        [](PyObject*, PyObject*) {
+          return PyBool_FromLong(moored::stats_of_promises().unwanted == 1);
+        },
+        METH_NOARGS, nullptr};
     give("done", PyCFunction_New(&method, nullptr));
     run("loop.run_until_complete(turn())\nloop.close()\n");
   });

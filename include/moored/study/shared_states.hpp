@@ -3,8 +3,8 @@
 //
 // Both come from the 2011 report and are kept for study. What the callback sees is another
 // thread's: threading.local, contextvars, sys._current_frames and PyThreadState_SetAsyncExc go by
-// the state, not by the thread. Use them only for callbacks that do not care; docs/measure/strategies.md
-// lists what is safe with which version.
+// the state, not by the thread. Use them only for callbacks that do not care;
+// docs/measure/strategies.md lists what is safe with which version.
 #pragma once
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-// moored_lab._cost: the measuring core of `moored lab cost`, `moored bench attach` and `moored bench
-// state`, for Python.
+// moored_lab._cost: the measuring core of `moored lab cost`, `moored bench attach` and `moored
+// bench state`, for Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>

@@ -1,5 +1,5 @@
-// lab/native/load/main.cpp: the load sender: open-loop Poisson arrivals, which no stalled server can slow
-// down.
+// lab/native/load/main.cpp: the load sender: open-loop Poisson arrivals, which no stalled server
+// can slow down.
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>

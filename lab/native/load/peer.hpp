@@ -1,5 +1,5 @@
-// lab/native/load/peer.hpp: one connection to the server, with the frames that its socket has not taken
-// yet.
+// lab/native/load/peer.hpp: one connection to the server, with the frames that its socket has not
+// taken yet.
 #pragma once
 
 #include <cstddef>

@@ -38,8 +38,8 @@ namespace moored::audit {
       header->e_ident[EI_MAG2] != ELFMAG2 || header->e_ident[EI_MAG3] != ELFMAG3)
     return -1;
   const auto* const segments = reinterpret_cast<const Elf64_Phdr*>(map.l_addr + header->e_phoff);
-  for (unsigned at = 0; at < header->e_phnum; ++at) {
-    const Elf64_Phdr& one = segments[at];
+  for (unsigned index = 0; index < header->e_phnum; ++index) {
+    const Elf64_Phdr& one = segments[index];
     const std::uintptr_t start = map.l_addr + one.p_vaddr;
     if (one.p_type != PT_LOAD || address < start || address >= start + one.p_memsz) continue;
     return ((one.p_flags & PF_R) != 0 ? PROT_READ : 0) |

@@ -20,8 +20,8 @@ namespace moored::audit {
 /// True when `path` is `name` in whatever folder.
 [[nodiscard]] inline bool is_named(const char* path, const char* name) noexcept {
   const char* base = path;
-  for (const char* at = path; *at != '\0'; ++at) {
-    if (*at == '/') base = at + 1;
+  for (const char* letter = path; *letter != '\0'; ++letter) {
+    if (*letter == '/') base = letter + 1;
   }
   return same_text(base, name);
 }
@@ -68,8 +68,8 @@ class elf_object {
   template <class Visit>
   void for_each_import(Visit visit) const noexcept {
     const std::uint32_t end = import_end();
-    for (std::uint32_t at = 1; at < end; ++at) {
-      if (symbols_[at].st_shndx == SHN_UNDEF) visit(at, text(symbols_[at]));
+    for (std::uint32_t index = 1; index < end; ++index) {
+      if (symbols_[index].st_shndx == SHN_UNDEF) visit(index, text(symbols_[index]));
     }
   }
 
@@ -107,24 +107,24 @@ class elf_object {
 
   [[nodiscard]] const Elf64_Sym* look_up_gnu(const char* name) const noexcept {
     std::uint32_t hash = 5381;
-    for (const char* at = name; *at != '\0'; ++at)
-      hash = hash * 33 + static_cast<unsigned char>(*at);
+    for (const char* letter = name; *letter != '\0'; ++letter)
+      hash = hash * 33 + static_cast<unsigned char>(*letter);
     const std::uint32_t buckets = gnu_hash_[0], first = gnu_hash_[1], filter_words = gnu_hash_[2];
     const std::uint32_t* const bucket = gnu_hash_ + 4 + std::size_t{2} * filter_words;
     const std::uint32_t* const chain = bucket + buckets;
     if (buckets == 0) return nullptr;
-    std::uint32_t at = bucket[hash % buckets];
-    if (at < first) return nullptr;
-    for (;; ++at) {
-      const std::uint32_t entry = chain[at - first];
-      if (((entry ^ hash) >> 1) == 0 && is(symbols_[at], name)) return symbols_ + at;
+    std::uint32_t index = bucket[hash % buckets];
+    if (index < first) return nullptr;
+    for (;; ++index) {
+      const std::uint32_t entry = chain[index - first];
+      if (((entry ^ hash) >> 1) == 0 && is(symbols_[index], name)) return symbols_ + index;
       if ((entry & 1) != 0) return nullptr;
     }
   }
 
   [[nodiscard]] const Elf64_Sym* look_up_old(const char* name) const noexcept {
-    for (std::uint32_t at = 1; at < old_hash_[1]; ++at) {
-      if (is(symbols_[at], name)) return symbols_ + at;
+    for (std::uint32_t index = 1; index < old_hash_[1]; ++index) {
+      if (is(symbols_[index], name)) return symbols_ + index;
     }
     return nullptr;
   }

@@ -43,17 +43,17 @@ constexpr const char* own_descriptors = "/proc/self/fd";
 /// Where `asked` leads to: an absolute path, whose folder is real.
 [[nodiscard]] std::string follow(const std::string& asked) {
   constexpr int most_links = 40;  // as many as the system follows
-  std::string at = asked;
+  std::string path = asked;
   for (int links = 0; links < most_links; ++links) {
-    const std::size_t slash = at.rfind('/');
-    const std::string typed = slash == std::string::npos ? "." : at.substr(0, slash + 1);
+    const std::size_t slash = path.rfind('/');
+    const std::string typed = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     const std::string folder = without_links(typed);
     struct stat found {};
     if (folder.empty() || stat(folder.c_str(), &found) != 0 || !S_ISDIR(found.st_mode)) {
       throw cannot_write(
           asked, "there is no directory " + typed.substr(0, typed.rfind('/')) + "; make it first");
     }
-    const std::string name = slash == std::string::npos ? at : at.substr(slash + 1);
+    const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
     if (is_number(name) && (folder == without_links(own_descriptors) ||
                             folder == without_links("/proc/thread-self/fd")))
       return std::string(own_descriptors) + '/' + name;
@@ -62,7 +62,7 @@ constexpr const char* own_descriptors = "/proc/self/fd";
     const bool is_descriptor = is_number(name) && folder.rfind("/proc/", 0) == 0;
     const std::string link = is_descriptor ? "" : link_at(whole);
     if (link.empty()) return whole;
-    at = link.front() == '/' ? link : folder + '/' + link;
+    path = link.front() == '/' ? link : folder + '/' + link;
   }
   throw cannot_write(asked, "it is a link that leads to itself");
 }

@@ -42,8 +42,8 @@ void set_list(const char* variable, const std::string& library) {
   dl_iterate_phdr(
       [](dl_phdr_info* object, std::size_t, void* sum) {
         if (run::is_own_library(object->dlpi_name)) return 0;  // of an outer `moored run`
-        for (int at = 0; at < object->dlpi_phnum; ++at) {
-          const ElfW(Phdr)& segment = object->dlpi_phdr[at];
+        for (int index = 0; index < object->dlpi_phnum; ++index) {
+          const ElfW(Phdr)& segment = object->dlpi_phdr[index];
           if (segment.p_type == PT_TLS)
             *static_cast<std::size_t*>(sum) += segment.p_memsz + segment.p_align;
         }

@@ -104,13 +104,13 @@ class reader {
   /// A cluster of Python's letters, as in -uX dev; true when it ends with -c or -m.
   bool read_short(const std::string& word) {
     read_.words.push_back(word);
-    for (std::size_t at = 1; at < word.size(); ++at) {
-      const char one = word[at];
+    for (std::size_t index = 1; index < word.size(); ++index) {
+      const char one = word[index];
       if (has(without_target, one)) needs_target_ = false;
       if (has(without_value, one)) continue;
       const bool is_target = one == 'c' || one == 'm';
       if (!is_target && !has(with_value, one)) throw unknown_option(word);
-      if (at + 1 == word.size()) read_.words.push_back(value_of(std::string("-") + one));
+      if (index + 1 == word.size()) read_.words.push_back(value_of(std::string("-") + one));
       return is_target;
     }
     return false;

@@ -106,13 +106,13 @@ namespace {
 }  // namespace
 
 places look_around() {
-  const std::string here = own_folder();
-  const std::string parent = here.substr(0, here.rfind('/'));
+  const std::string folder = own_folder();
+  const std::string parent = folder.substr(0, folder.rfind('/'));
   places found;
   found.libraries = libraries_under(parent);
-  const std::string beside = found.libraries.empty() ? "" : python_in(here);
+  const std::string beside = found.libraries.empty() ? "" : python_in(folder);
   if (exists(parent + "/pyvenv.cfg")) found.python = beside;
-  if (found.python.empty()) found.python = python_of(here + "/moored-python");
+  if (found.python.empty()) found.python = python_of(folder + "/moored-python");
   if (found.python.empty()) found.python = beside;
   return found;
 }

@@ -53,14 +53,14 @@ static void stop_waiting(void* given) {
 }
 
 int moored_bell_wait(struct moored_bell* bell, unsigned long seen, clockid_t clock,
-                     const struct timespec* until, void (*on_cancel)(void*), void* argument) {
+                     const struct timespec* due, void (*on_cancel)(void*), void* argument) {
   struct waiting waiting = {&bell->mutex, on_cancel, argument};
   int result = 0;
   pthread_mutex_lock(&bell->mutex);
   pthread_cleanup_push(stop_waiting, &waiting);
   while (bell->rings == seen && result == 0) {
-    result = until == NULL ? pthread_cond_wait(&bell->rung, &bell->mutex)
-                           : pthread_cond_clockwait(&bell->rung, &bell->mutex, clock, until);
+    result = due == NULL ? pthread_cond_wait(&bell->rung, &bell->mutex)
+                           : pthread_cond_clockwait(&bell->rung, &bell->mutex, clock, due);
   }
   pthread_cleanup_pop(0);
   pthread_mutex_unlock(&bell->mutex);
@@ -68,11 +68,11 @@ int moored_bell_wait(struct moored_bell* bell, unsigned long seen, clockid_t clo
 }
 
 int moored_clockjoin(int (*join)(pthread_t, void**, clockid_t, const struct timespec*),
-                     pthread_t thread, void** result, clockid_t clock, const struct timespec* until,
+                     pthread_t thread, void** result, clockid_t clock, const struct timespec* due,
                      void (*on_cancel)(void*), void* argument) {
   int failed = 0;
   pthread_cleanup_push(on_cancel, argument);
-  failed = join(thread, result, clock, until);
+  failed = join(thread, result, clock, due);
   pthread_cleanup_pop(0);
   return failed;
 }

@@ -30,7 +30,7 @@ namespace moored::run {
   double least = most;
   for (int batch = 0; batch < batches; ++batch) {
     const double start = now();
-    for (int at = 0; at < chunks_a_batch; ++at) {
+    for (int index = 0; index < chunks_a_batch; ++index) {
       void* const mapped =
           mmap(nullptr, chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (mapped == MAP_FAILED) return 0;

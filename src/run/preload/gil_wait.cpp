@@ -76,12 +76,12 @@ struct armed_wait {
 
 /// The end of a turn that begins now, by the clock that `until` goes by: since the machine was
 /// started, or since 1970.
-[[nodiscard]] timespec end_of_turn(const timespec& until) noexcept {
+[[nodiscard]] timespec end_of_turn(const timespec& due) noexcept {
   constexpr long second = 1'000'000'000;
   timespec monotonic{}, end{};
   clock_gettime(CLOCK_MONOTONIC, &monotonic);
   clock_gettime(CLOCK_REALTIME, &end);
-  if (until.tv_sec < monotonic.tv_sec + (end.tv_sec - monotonic.tv_sec) / 2) end = monotonic;
+  if (due.tv_sec < monotonic.tv_sec + (end.tv_sec - monotonic.tv_sec) / 2) end = monotonic;
   end.tv_nsec += std::chrono::nanoseconds(longest_turn).count();
   if (end.tv_nsec >= second) {
     end.tv_nsec -= second;
@@ -93,7 +93,7 @@ struct armed_wait {
 /// One turn of CPython's loop, which has found the GIL held. It is left here, before the wait: then
 /// the holder has not let go yet, and learns of what is set here when it does.
 int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mutex,
-               const timespec* until) {
+               const timespec* due) {
   using detail::the_ended;
   gil_condition.store(condition, std::memory_order_relaxed);
   gil_mutex.store(mutex, std::memory_order_release);
@@ -114,9 +114,9 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
   }
   gil_waiters.fetch_add(1, std::memory_order_seq_cst);
   the_ended.offer(wait.its, false);
-  const timespec latest = end_of_turn(*until);
-  const bool shortened = is_earlier(latest, *until);
-  const int result = next_timedwait.find()(condition, mutex, shortened ? &latest : until);
+  const timespec latest = end_of_turn(*due);
+  const bool shortened = is_earlier(latest, *due);
+  const int result = next_timedwait.find()(condition, mutex, shortened ? &latest : due);
   gil_waiters.fetch_sub(1, std::memory_order_relaxed);
   if (!the_ended.withdraw(wait.its)) leave(wait, gil_outcome::claimed, condition, mutex);
   if (detail::the_gate.gave_up_on(wait.its.born_in))
@@ -128,10 +128,10 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
 
 /// The condition on which a holder that was asked waits for the switch lies beside that of the GIL.
 [[nodiscard]] bool is_for_switches(const pthread_cond_t* condition) noexcept {
-  constexpr std::uintptr_t beside = 512;
-  const auto at = reinterpret_cast<std::uintptr_t>(condition);
+  constexpr std::uintptr_t near_the_gils = 512;
+  const auto address = reinterpret_cast<std::uintptr_t>(condition);
   const auto gil = reinterpret_cast<std::uintptr_t>(gil_condition.load(std::memory_order_relaxed));
-  return at > gil && at - gil < beside;
+  return address > gil && address - gil < near_the_gils;
 }
 
 [[gnu::constructor]] void find() {
@@ -174,10 +174,10 @@ void renew_gil_waits_after_fork() noexcept {
 extern "C" {
 
 MOORED_EXPORT int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
-                                         const timespec* until) {
+                                         const timespec* due) {
   armed_wait* const wait = armed;
-  if (MOORED_LIKELY(wait == nullptr)) return next_timedwait.find()(condition, mutex, until);
-  return wait_armed(*wait, condition, mutex, until);
+  if (MOORED_LIKELY(wait == nullptr)) return next_timedwait.find()(condition, mutex, due);
+  return wait_armed(*wait, condition, mutex, due);
 }
 
 /// A holder of the GIL that was asked to let go waits here until another thread has taken it. It

@@ -58,15 +58,14 @@ class attached_join {
 
   /// Without `until` there is no limit. A cancellation point. Not noexcept, and without a
   /// destructor: the thread may be unwound, by cancellation, and where it takes the GIL again.
-  [[nodiscard]] int run(clockid_t clock, const timespec* until) {
+  [[nodiscard]] int run(clockid_t clock, const timespec* due) {
     // The first look has the C library say what is wrong with the thread, if something is.
     for (std::int64_t slice = 0;;) {
       const unsigned long seen = moored_bell_rings(&the_joiners.bell);
       clear_offers();
       step_aside();
-      const int ended = slice != 0 && the_threads.holds(thread_)
-                            ? wait_for_change(seen, clock, until)
-                            : look(slice, clock, until);
+      const int ended = slice != 0 && the_threads.holds(thread_) ? wait_for_change(seen, clock, due)
+                                                                 : look(slice, clock, due);
       come_back();
       if (ended != still_running) {
         leave();
@@ -121,16 +120,16 @@ class attached_join {
     the_joiners.become_idle();
   }
 
-  [[nodiscard]] int wait_for_change(unsigned long seen, clockid_t clock, const timespec* until) {
-    const int result = moored_bell_wait(&the_joiners.bell, seen, clock, until, on_cancel, this);
+  [[nodiscard]] int wait_for_change(unsigned long seen, clockid_t clock, const timespec* due) {
+    const int result = moored_bell_wait(&the_joiners.bell, seen, clock, due, on_cancel, this);
     return result == ETIMEDOUT ? ETIMEDOUT : still_running;
   }
 
   /// The thread is not known, or nearly at its end: waits for it, but only so long as another may
   /// wait for this one.
-  [[nodiscard]] int look(std::int64_t& slice, clockid_t clock, const timespec* until) {
+  [[nodiscard]] int look(std::int64_t& slice, clockid_t clock, const timespec* due) {
     constexpr std::int64_t second = 1'000'000'000;
-    clockid_t by = until == nullptr ? CLOCK_MONOTONIC : clock;
+    clockid_t by = due == nullptr ? CLOCK_MONOTONIC : clock;
     timespec end{};
     clock_gettime(by, &end);
     end.tv_nsec += slice;
@@ -138,12 +137,11 @@ class attached_join {
       end.tv_nsec -= second;
       ++end.tv_sec;
     }
-    const bool last =
-        until != nullptr &&
-        (until->tv_sec != end.tv_sec ? until->tv_sec < end.tv_sec : until->tv_nsec <= end.tv_nsec);
+    const bool last = due != nullptr && (due->tv_sec != end.tv_sec ? due->tv_sec < end.tv_sec
+                                                                   : due->tv_nsec <= end.tv_nsec);
     slice = slice == 0 ? first_slice : std::min(2 * slice, longest_slice);
     const int result = moored_clockjoin(next_clockjoin.find(), thread_, result_, by,
-                                        last ? until : &end, on_cancel, this);
+                                        last ? due : &end, on_cancel, this);
     return result == ETIMEDOUT && !last ? still_running : result;
   }
 
@@ -181,19 +179,19 @@ MOORED_EXPORT int pthread_join(pthread_t thread, void** result) {
   return join.run(CLOCK_MONOTONIC, nullptr);
 }
 
-MOORED_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* until) {
-  if (until == nullptr || !may_be_needed()) return next_timedjoin.find()(thread, result, until);
+MOORED_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* due) {
+  if (due == nullptr || !may_be_needed()) return next_timedjoin.find()(thread, result, due);
   attached_join join(thread, result);
-  return join.run(CLOCK_REALTIME, until);
+  return join.run(CLOCK_REALTIME, due);
 }
 
 MOORED_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
-                                       const timespec* until) {
+                                       const timespec* due) {
   const bool is_known = clock == CLOCK_MONOTONIC || clock == CLOCK_REALTIME;
-  if (until == nullptr || !is_known || !may_be_needed())
-    return next_clockjoin.find()(thread, result, clock, until);
+  if (due == nullptr || !is_known || !may_be_needed())
+    return next_clockjoin.find()(thread, result, clock, due);
   attached_join join(thread, result);
-  return join.run(clock, until);
+  return join.run(clock, due);
 }
 
 MOORED_EXPORT int pthread_tryjoin_np(pthread_t thread, void** result) noexcept {

@@ -229,8 +229,8 @@ numbers process::own() const noexcept {
 }
 
 process& this_process() noexcept {
-  static process& here = *new process;
-  return here;
+  static process& self = *new process;
+  return self;
 }
 
 namespace {

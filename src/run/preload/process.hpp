@@ -69,9 +69,9 @@ class process {
   /// True for an address in the library, or the program, that Python's own functions are in. Any
   /// thread, at any time: takes no lock.
   [[nodiscard]] bool is_in_python(const void* code) const noexcept {
-    const auto at = reinterpret_cast<std::uintptr_t>(code);
-    return at >= python_begin_.load(std::memory_order_relaxed) &&
-           at < python_end_.load(std::memory_order_relaxed);
+    const auto address = reinterpret_cast<std::uintptr_t>(code);
+    return address >= python_begin_.load(std::memory_order_relaxed) &&
+           address < python_end_.load(std::memory_order_relaxed);
   }
 
   /// Has what this process starts from now on run without moored. Any thread.

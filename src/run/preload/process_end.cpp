@@ -111,11 +111,11 @@ void have_them_finalised() noexcept {
   } catch (const std::exception&) {
     return;  // no thread, or no memory
   }
-  detail::deadline until(longest_wait);
+  detail::deadline due(longest_wait);
   const detail::locked lock(its->mutex);
-  while (!its->is_over && !until.over()) {
-    const auto rest = *until.rest();
-    if (!its->changed.wait_for(its->mutex, rest)) until.slept(rest);
+  while (!its->is_over && !due.over()) {
+    const auto rest = *due.rest();
+    if (!its->changed.wait_for(its->mutex, rest)) due.slept(rest);
   }
 }
 

@@ -44,13 +44,13 @@ namespace {
   return text.data();
 }
 
-[[nodiscard]] std::string as_table(const process& here, const numbers& own, double saved) {
+[[nodiscard]] std::string as_table(const process& self, const numbers& own, double saved) {
   std::string text = "moored run: ";
-  if (!here.asked().is_top()) text += "process " + std::to_string(getpid()) + ", ";
-  text += "Python " + here.python_version() + ", states of native threads " + here.describe();
+  if (!self.asked().is_top()) text += "process " + std::to_string(getpid()) + ", ";
+  text += "Python " + self.python_version() + ", states of native threads " + self.describe();
   text += '\n';
-  if (here.decided() == keeping::out_of_reach) return text;  // there is nothing to count
-  if (here.decided() == keeping::on) {
+  if (self.decided() == keeping::out_of_reach) return text;  // there is nothing to count
+  if (self.decided() == keeping::on) {
     text += line("threads seen", std::to_string(own.threads_seen));
     text += line("states adopted", std::to_string(own.states_adopted));
     text += line("states kept now", std::to_string(own.states_kept));
@@ -108,14 +108,14 @@ namespace {
          ",\n    \"cpus\": " + std::to_string(CPU_COUNT(&cpus)) + "\n  }";
 }
 
-[[nodiscard]] std::string as_document(const process& here, const numbers& own, double saved) {
-  const std::string python = here.python_version();
+[[nodiscard]] std::string as_document(const process& self, const numbers& own, double saved) {
+  const std::string python = self.python_version();
   std::string text = "{\n  \"moored\": " + quoted(MOORED_VERSION) +
                      ",\n  \"python\": " + quoted(python.empty() ? "none" : python) +
                      ",\n  \"machine\": " + machine() +
-                     ",\n  \"command\": " + quoted(here.asked().command) +
+                     ",\n  \"command\": " + quoted(self.asked().command) +
                      ",\n  \"rows\": [\n    {";
-  text += "\n      \"states_of_native_threads\": " + quoted(here.describe());
+  text += "\n      \"states_of_native_threads\": " + quoted(self.describe());
   const auto field = [&text](const char* name, std::uint64_t value) {
     text += ",\n      \"";
     text += name;
@@ -139,28 +139,28 @@ namespace {
 
 /// Of a child, only what has to do with native threads is of interest. A process that was forked is
 /// no news where states cannot be kept: the one that it came from says so.
-[[nodiscard]] bool has_something_to_say(const process& here, const numbers& own) {
-  if (here.python_version().empty()) return false;
-  if (here.asked().is_top() || own.threads_seen > 0) return true;
-  const keeping decided = here.decided();
-  return !here.is_forked() &&
+[[nodiscard]] bool has_something_to_say(const process& self, const numbers& own) {
+  if (self.python_version().empty()) return false;
+  if (self.asked().is_top() || own.threads_seen > 0) return true;
+  const keeping decided = self.decided();
+  return !self.is_forked() &&
          (decided == keeping::other_python || decided == keeping::out_of_reach);
 }
 
 }  // namespace
 
-void report(process& here) {
-  const settings& asked = here.asked();
+void report(process& self) {
+  const settings& asked = self.asked();
   const bool writes = !asked.json.empty() && asked.is_top();
   if (!asked.present || !(asked.statistics || writes)) return;
-  here.look_for_late_python();
-  const numbers own = here.own();
-  const bool prints = asked.statistics && has_something_to_say(here, own);
+  self.look_for_late_python();
+  const numbers own = self.own();
+  const bool prints = asked.statistics && has_something_to_say(self, own);
   if (!prints && !writes) return;
   const double saved = seconds_saved(own);
-  if (prints) say(as_table(here, own, saved));
+  if (prints) say(as_table(self, own, saved));
   if (!writes) return;
-  if (const int failed = write_document(asked.json, as_document(here, own, saved))) {
+  if (const int failed = write_document(asked.json, as_document(self, own, saved))) {
     const std::string place = asked.descriptor() == STDOUT_FILENO ? "stdout" : asked.json;
     say("moored: cannot write " + place + ": " + std::strerror(failed) + '\n');
   }

@@ -6,6 +6,6 @@ namespace moored::run {
 class process;
 
 /// Prints and writes what was asked for. Calls no Python, which is gone by now.
-void report(process& here);
+void report(process& self);
 
 }  // namespace moored::run

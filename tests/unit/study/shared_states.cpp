@@ -1,5 +1,5 @@
-// unit/study/shared_states.cpp: the side state and the borrowed state: what works, what is another's, and
-// what is made safe.
+// unit/study/shared_states.cpp: the side state and the borrowed state: what works, what is
+// another's, and what is made safe.
 #include "child.hpp"
 
 using namespace moored_test;

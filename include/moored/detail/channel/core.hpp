@@ -94,7 +94,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   enum class waited : std::uint8_t { ready, timed_out, signal };
   /// Waits until something is queued or the channel is closed; lets go of the GIL meanwhile.
   /// `signal`: look for one, then wait on.
-  [[nodiscard]] waited wait(deadline& until) noexcept;
+  [[nodiscard]] waited wait(deadline& due) noexcept;
 
   enum class left : std::uint8_t { nothing, something, error };
   /// Runs the handler for at most `hold`, unless it is running. It runs in main. Attached. `error`
@@ -114,7 +114,7 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
 
   /// The end of Python: the handler gets what is queued, and what then is left is counted and told.
   /// Attached to main.
-  void farewell(deadline& until) noexcept;
+  void farewell(deadline& due) noexcept;
   /// The same where Python can run no more.
   void end_without_python() noexcept;
 

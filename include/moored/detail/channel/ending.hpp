@@ -8,7 +8,7 @@
 MOORED_NAMESPACE_BEGIN
 namespace detail {
 
-inline void channel_core::farewell(deadline& until) noexcept {
+inline void channel_core::farewell(deadline& due) noexcept {
   close();
   bool mine = false;
   {
@@ -20,11 +20,11 @@ inline void channel_core::farewell(deadline& until) noexcept {
       runner_.take();
       return mine = true;
     };
-    look_until(take_turn, until);
+    look_until(take_turn, due);
   }
   while (mine && run(runs_for::farewell) == ran::hold_over) {
     const locked lock(mutex_);
-    if (until.over() || runner_.is_running()) break;
+    if (due.over() || runner_.is_running()) break;
     runner_.take();
   }
   outlasting<batch_handler> handler;

@@ -110,7 +110,7 @@ class channel_of final : public channel_core {
 
 template <class T>
 sent channel_of<T>::send_specially(T&& value, bool may_wait) noexcept {
-  const no_cancellation here;
+  const no_cancellation uncancelled;
   const std::shared_ptr<channel_core> alive = shared_from_this();
   sent came{};
   bool must_tell = false;

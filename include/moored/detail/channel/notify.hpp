@@ -46,7 +46,7 @@ inline channel_core::duty channel_core::find_duty() noexcept {
 }
 
 inline void channel_core::tell() noexcept {
-  const no_cancellation here;
+  const no_cancellation uncancelled;
   for (;;) {
     consumers::call untold;
     duty mine = duty::none;

@@ -89,7 +89,7 @@ class channel_registry {
   };
 
   channel_registry() {
-    the_gate.before_closing.store([](deadline* until) noexcept { the().farewell(until); });
+    the_gate.before_closing.store([](deadline* due) noexcept { the().farewell(due); });
     const locked lock(mutex_);
     (void)hook_forks();
   }
@@ -122,7 +122,7 @@ class channel_registry {
   }
 
   /// With the deadline of the whole end. Without one Python can run no more.
-  void farewell(deadline* until) noexcept {
+  void farewell(deadline* due) noexcept {
     std::vector<std::weak_ptr<waits_for_python>> waiters;
     {
       const locked lock(mutex_);
@@ -132,8 +132,8 @@ class channel_registry {
     for (const auto& waits : waiters)
       if (const auto waiter = waits.lock()) waiter->python_ends();
     while (const auto channel = next_farewell()) {
-      if (until != nullptr)
-        channel->farewell(*until);
+      if (due != nullptr)
+        channel->farewell(*due);
       else
         channel->end_without_python();
     }
@@ -208,20 +208,20 @@ inline void channel_registry::watch() noexcept {
   constexpr int quiet_rounds = 200;                 // a second
   for (;;) {
     std::this_thread::sleep_for(patience);
-    for (std::size_t at = 0;; ++at) {
+    for (std::size_t index = 0;; ++index) {
       std::shared_ptr<channel_core> channel;  // ends not under the lock
       bool was_late = false;
       {
         const locked lock(mutex_);
-        if (at == watched_.size()) break;
-        channel = watched_[at].channel.lock();
-        was_late = watched_[at].is_late;
+        if (index == watched_.size()) break;
+        channel = watched_[index].channel.lock();
+        was_late = watched_[index].is_late;
       }
       if (channel == nullptr) continue;
       if (was_late) channel->look_after();
       const bool is_late = channel->is_late();
       const locked lock(mutex_);
-      watched_[at].is_late = is_late;
+      watched_[index].is_late = is_late;
       if (is_late) quiet_ = 0;
     }
     const locked lock(mutex_);

@@ -47,7 +47,7 @@ class ring {
   /// Throws std::bad_alloc, and has then changed nothing.
   void push(T&& value) {
     if (MOORED_UNLIKELY(size_ == room_)) grow();
-    ::new (static_cast<void*>(slots_ + at(size_))) T(std::move(value));
+    ::new (static_cast<void*>(slots_ + index(size_))) T(std::move(value));
     ++size_;
   }
 
@@ -85,7 +85,7 @@ class ring {
 
  private:
   [[nodiscard]] static std::allocator<T> memory() noexcept { return {}; }
-  [[nodiscard]] std::size_t at(std::size_t number) const noexcept {
+  [[nodiscard]] std::size_t index(std::size_t number) const noexcept {
     return (head_ + number) & (room_ - 1);
   }
 
@@ -93,7 +93,7 @@ class ring {
     const std::size_t room = std::max<std::size_t>(16, room_ * 2);
     T* const slots = memory().allocate(room);
     for (std::size_t number = 0; number < size_; ++number) {
-      T* const old = slots_ + at(number);
+      T* const old = slots_ + index(number);
       ::new (static_cast<void*>(slots + number)) T(std::move(*old));
       std::destroy_at(old);
     }

@@ -35,10 +35,10 @@ struct filled_table : channel_capsule {
 inline int wait_for_capsule(void* channel, std::int64_t timeout_ns) {
   using waited = channel_core::waited;
   const auto alive = core_of(channel).shared_from_this();
-  deadline until(time_of(timeout_ns));
+  deadline due(time_of(timeout_ns));
   for (;;) {
     if (PyErr_CheckSignals() != 0) return -1;
-    const waited came = alive->wait(until);
+    const waited came = alive->wait(due);
     if (came != waited::signal) return came == waited::ready ? 1 : 0;
   }
 }

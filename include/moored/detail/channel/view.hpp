@@ -23,7 +23,7 @@ class view {
   [[nodiscard]] constexpr T* data() const noexcept { return first_; }
   [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
   [[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] constexpr T& operator[](std::size_t at) const noexcept { return first_[at]; }
+  [[nodiscard]] constexpr T& operator[](std::size_t index) const noexcept { return first_[index]; }
   [[nodiscard]] constexpr T& front() const noexcept { return *first_; }
   [[nodiscard]] constexpr T& back() const noexcept { return first_[size_ - 1]; }
 

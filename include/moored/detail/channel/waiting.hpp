@@ -73,7 +73,7 @@ inline void channel_core::unsubscribe(int fd) noexcept {
   }
 }
 
-inline channel_core::waited channel_core::wait(deadline& until) noexcept {
+inline channel_core::waited channel_core::wait(deadline& due) noexcept {
   {
     const locked lock(mutex_);
     if (queued() != 0 || refuses()) return waited::ready;
@@ -84,13 +84,13 @@ inline channel_core::waited channel_core::wait(deadline& until) noexcept {
     {
       const locked lock(mutex_);
       if (queued() != 0 || refuses()) return waited::ready;
-      if (until.over()) return waited::timed_out;
+      if (due.over()) return waited::timed_out;
       since = consumers_.begin_sleep();
     }
     const std::chrono::nanoseconds limit =
-        std::min<std::chrono::nanoseconds>(until.rest().value_or(second_look), second_look);
+        std::min<std::chrono::nanoseconds>(due.rest().value_or(second_look), second_look);
     const sleepers::woken by = consumers_.sleep(since, limit);
-    if (by == sleepers::woken::time_over) until.slept(limit);
+    if (by == sleepers::woken::time_over) due.slept(limit);
     const locked lock(mutex_);
     consumers_.end_sleep();
     if (by == sleepers::woken::signal && queued() == 0 && !refuses()) return waited::signal;

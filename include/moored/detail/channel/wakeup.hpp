@@ -58,7 +58,7 @@ class wakeup {
     if (event_ < 0) throw std::system_error(errno, std::system_category(), "eventfd");
   }
   ~wakeup() {
-    const detail::no_cancellation here;
+    const detail::no_cancellation uncancelled;
     if (event_ >= 0) ::close(event_);
   }
   wakeup(const wakeup&) = delete;
@@ -72,7 +72,7 @@ class wakeup {
   detail::told notify() noexcept {
     using detail::told;
     if (told_.exchange(true, std::memory_order_acq_rel)) return told::already;
-    const detail::no_cancellation here;
+    const detail::no_cancellation uncancelled;
     const std::uint64_t one = 1;
     for (int attempt = 0; attempt < attempts; ++attempt) {
       if (MOORED_LIKELY(::write(event_, &one, sizeof one) == sizeof one)) return told::all;
@@ -86,7 +86,7 @@ class wakeup {
   /// Makes it unreadable until the next notify(). Do it before taking: an event that comes in
   /// between is then either taken or told anew.
   void acknowledge() noexcept {
-    const detail::no_cancellation here;
+    const detail::no_cancellation uncancelled;
     std::uint64_t count = 0;
     for (int attempt = 0; attempt < attempts; ++attempt)
       if (::read(event_, &count, sizeof count) >= 0 || errno != EINTR) break;

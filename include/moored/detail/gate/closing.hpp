@@ -83,7 +83,7 @@ inline bool gate::begin_attendance(epoch next) noexcept {
   if (next == phase::open) return true;  // the first life has what is in the gate
   auto* const fresh = new (std::nothrow) attendance;
   if (fresh == nullptr) return false;
-  fresh->of = next;
+  fresh->opened = next;
   fresh->previous = attendance_.load(std::memory_order_relaxed);
   attendance_.store(fresh, std::memory_order_release);
   return true;
@@ -133,15 +133,15 @@ inline void gate::give_up(epoch which, std::uint64_t still) noexcept {
 inline void gate::close() noexcept {
   const epoch current = now();
   if (!is_open(current)) return;
-  deadline until(bound());
-  if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(&until);
+  deadline due(bound());
+  if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(&due);
   epoch_.store(closed(current), std::memory_order_seq_cst);
-  attendance& here = *attendance_.load(std::memory_order_relaxed);
-  const std::uint64_t mine = this_thread.counted_in == &here ? 1 : 0;
+  attendance& present = *attendance_.load(std::memory_order_relaxed);
+  const std::uint64_t mine = this_thread.counted_in == &present ? 1 : 0;
   PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
-  const std::uint64_t still = wait_for_none([&] { return here.inside() - mine; }, until);
+  const std::uint64_t still = wait_for_none([&] { return present.inside() - mine; }, due);
   if (still != 0) give_up(current, still);
-  if (auto* const end = end_own_threads.load(std::memory_order_acquire)) end(until);
+  if (auto* const end = end_own_threads.load(std::memory_order_acquire)) end(due);
   PyEval_RestoreThread(me);
   if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(true);
   forgotten.fetch_add(shared.exchange(0));
@@ -163,10 +163,10 @@ inline void gate::interpreter_has_ended() noexcept {
     given_up_.store(current | phase::mask, std::memory_order_seq_cst);
     // A thread that is making a state has looked before, and must not find the interpreter without
     // states. CPython may have stopped it there for ever, with tracemalloc on: so not for long.
-    const attendance& here = *attendance_.load();
-    deadline until(std::chrono::milliseconds(100));
-    look_until([&] { return here.making.load(std::memory_order_seq_cst) == 0; }, until);
-    overdue.fetch_add(here.inside(), std::memory_order_relaxed);
+    const attendance& present = *attendance_.load();
+    deadline due(std::chrono::milliseconds(100));
+    look_until([&] { return present.making.load(std::memory_order_seq_cst) == 0; }, due);
+    overdue.fetch_add(present.inside(), std::memory_order_relaxed);
     if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(false);
     forgotten.fetch_add(shared.exchange(0));
   }

@@ -48,11 +48,11 @@ class deadline {
 /// Looks until `done`, or until the time is over. For shutdown, which happens once and can look
 /// again, so that no thread has to notify it.
 template <class Done>
-void look_until(Done done, deadline& until) noexcept {
+void look_until(Done done, deadline& due) noexcept {
   auto pause = std::chrono::microseconds(50);
-  while (!done() && !until.over()) {
+  while (!done() && !due.over()) {
     std::this_thread::sleep_for(pause);
-    until.slept(pause);
+    due.slept(pause);
     if (pause < std::chrono::milliseconds(2)) pause *= 2;
   }
 }
@@ -63,10 +63,10 @@ void look_until(Done done, deadline& until) noexcept {
 /// None, once seen, is final. A thread that is counted in later is on the way to being refused, and
 /// a second look would take that for a call.
 template <class Inside>
-[[nodiscard]] std::uint64_t wait_for_none(Inside inside, deadline& until) noexcept {
+[[nodiscard]] std::uint64_t wait_for_none(Inside inside, deadline& due) noexcept {
   std::uint64_t still = 0;
   // Leaving notifies no thread: too dear.
-  look_until([&] { return (still = inside()) == 0; }, until);
+  look_until([&] { return (still = inside()) == 0; }, due);
   return still;
 }
 

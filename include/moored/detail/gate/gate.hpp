@@ -30,17 +30,17 @@
 MOORED_NAMESPACE_BEGIN
 namespace detail {
 
-/// The threads that were let in, in one life of the interpreter. Two counters that only grow are
-/// both the gate and the statistics. A cache line of their own: every attach writes them.
+/// The threads that the gate let in, in one epoch of the interpreter. Two numbers that only grow
+/// are both the gate and the stats. They have a cache line of their own: every attach writes them.
 ///
-/// A new life begins with a new one. So a call of an earlier life that was given up on is written
-/// off: when it comes back it leaves where it entered.
+/// Each epoch begins with a new attendance. So a call of an earlier epoch that shutdown has given
+/// up on is written off: when that call returns, it leaves the attendance in which it was counted.
 struct alignas(64) attendance {
   std::atomic<std::uint64_t> entered{0};
   std::atomic<std::uint64_t> left{0};
-  std::atomic<std::uint64_t> making{0};  ///< Those that are making a state.
-  epoch of = phase::open;                ///< The epoch in which they entered.
-  attendance* previous = nullptr;        ///< Of the life before; they are never freed.
+  std::atomic<std::uint64_t> making{0};  ///< Threads that are making a state.
+  epoch opened = phase::open;            ///< The epoch in which its threads entered.
+  attendance* previous = nullptr;        ///< Of the epoch before; never freed.
 
   void leave() noexcept { left.fetch_add(1, std::memory_order_release); }
   [[nodiscard]] std::uint64_t inside() const noexcept {
@@ -51,24 +51,25 @@ struct alignas(64) attendance {
 
 class gate {
  public:
-  /// Counts the caller in if `expected` is the epoch that is open now: where it was counted, whose
-  /// leave() it calls once; or null. Any thread, attached or not.
+  /// Counts the caller in if `expected` is the epoch that is open now. Returns the attendance in
+  /// which it was counted, whose leave() the caller calls once; or null. Any thread, attached or
+  /// not.
   ///
   /// The count must be visible before the epoch is read, and close() writes the epoch before it
   /// reads the count: only a sequentially consistent order on both sides lets neither miss the
   /// other.
   [[nodiscard]] attendance* enter(epoch expected) noexcept {
-    attendance* const here = attendance_.load(std::memory_order_acquire);
-    here->entered.fetch_add(1, std::memory_order_seq_cst);
+    attendance* const present = attendance_.load(std::memory_order_acquire);
+    present->entered.fetch_add(1, std::memory_order_seq_cst);
     if (MOORED_LIKELY(epoch_.load(std::memory_order_seq_cst) == expected && is_open(expected)))
-      return here;
-    leave_unused(*here);
+      return present;
+    leave_unused(*present);
     return nullptr;
   }
-  /// leave() after an entry that turned out to be something else than an attachment.
-  void leave_unused(attendance& here) noexcept {
+  /// leave() after an entry that led to no attachment: it does not count as an attach.
+  void leave_unused(attendance& present) noexcept {
     turned_back_.fetch_add(1, std::memory_order_relaxed);
-    here.leave();
+    present.leave();
   }
 
   [[nodiscard]] static constexpr bool is_open(epoch which) noexcept {
@@ -78,8 +79,9 @@ class gate {
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
 
-  /// True when the gate may still be open while the interpreter is finalising: it was opened when
-  /// Python had begun to call the exit handlers, which calls none that comes then.
+  /// True when the gate may still be open while the interpreter is finalising: it was opened by an
+  /// exit handler, and from then on Python calls no exit handler that is registered, so that no
+  /// callback closes the gate.
   [[nodiscard]] bool ends_unseen() const noexcept {
     return ends_unseen_.load(std::memory_order_relaxed);
   }
@@ -88,7 +90,7 @@ class gate {
     return ends_unseen() && !cpython::is_running();
   }
 
-  /// How often a thread has entered: a clock that runs anyway.
+  /// How many entries there have been: a clock that costs nothing more, for what idles longest.
   [[nodiscard]] std::uint64_t clock() const noexcept {
     return attendance_.load(std::memory_order_relaxed)->entered.load(std::memory_order_relaxed);
   }
@@ -96,13 +98,14 @@ class gate {
   /// Begins an epoch. Attached. False with an exception when Python refused. Not noexcept: it runs
   /// Python code, under which a late thread may be unwound (see versions.hpp).
   [[nodiscard]] bool open();
-  /// Ends it: refuses from now on, then waits for the calls inside, at most for the bound. Attached
-  /// to the main interpreter.
+  /// Ends the epoch: refuses every thread from now on, then waits for the calls that are inside, at
+  /// most for the bound. Attached to the main interpreter.
   void close() noexcept;
-  /// The main interpreter's dict is being cleared: shuts what is still open, without a wait.
+  /// Called when the main interpreter's dict is cleared: shuts a gate that is still open, without
+  /// waiting for the calls inside.
   void interpreter_has_ended() noexcept;
 
-  /// True when shutdown has stopped waiting for those that entered in the life of `which`.
+  /// True when shutdown has stopped waiting for the threads that entered in the epoch `which`.
   [[nodiscard]] bool gave_up_on(epoch which) const noexcept {
     return (which | phase::mask) <= given_up_.load(std::memory_order_acquire);
   }
@@ -115,30 +118,30 @@ class gate {
     return !same_life(current, then) || (counted_in && gave_up_on(then));
   }
 
-  /// A state of the main interpreter for a thread that is counted in; null without memory, and when
-  /// shutdown has given up on that thread: CPython reads what is gone when a state is made too
-  /// late. Shutdown in turn gives up when no state is being made. Not attached: with tracemalloc
-  /// on, making one waits for the GIL.
+  /// Makes a state of the main interpreter for a thread that is counted in. Null without memory,
+  /// and when shutdown has given up on that thread: a state that is made too late is made from
+  /// memory that CPython has freed. Shutdown, in turn, gives up on threads only while no state is
+  /// being made. The caller is not attached: with tracemalloc on, making a state waits for the GIL.
   ///
-  /// An end that is not told is asked for: from 3.14 on CPython stops the states that are there
-  /// when it begins, and lets one that is made later run Python code in what is left of the
-  /// interpreter.
+  /// Where no callback closes the gate (ends_unseen), the interpreter is asked whether it is
+  /// finalising: from 3.14 on CPython stops the states that exist when finalization begins, and
+  /// lets a state that is made later run Python code in what is left of the interpreter.
   [[nodiscard]] PyThreadState* make_state(epoch current) noexcept {
     expect_no_lock();
-    attendance& here = *attendance_.load(std::memory_order_acquire);
-    here.making.fetch_add(1, std::memory_order_seq_cst);
+    attendance& present = *attendance_.load(std::memory_order_acquire);
+    present.making.fetch_add(1, std::memory_order_seq_cst);
     PyThreadState* const state = gave_up_on(current) || has_ended_unseen()
                                      ? nullptr
                                      : cpython::make_state(PyInterpreterState_Main());
-    here.making.fetch_sub(1, std::memory_order_release);
+    present.making.fetch_sub(1, std::memory_order_release);
     return state;
   }
-  /// cpython::try_ensure(), likewise.
+  /// cpython::try_ensure(), with the same conditions.
   [[nodiscard]] std::optional<PyGILState_STATE> try_ensure(epoch current) noexcept {
     if (gave_up_on(current) || has_ended_unseen()) return std::nullopt;
     return cpython::try_ensure([this, current] { return make_state(current); });
   }
-  /// Why neither could be done.
+  /// Why make_state() or try_ensure() gave nothing.
   [[nodiscard]] refusal why_no_state(epoch current) const noexcept {
     return gave_up_on(current) || has_ended_unseen() ? refusal::closing : refusal::no_memory;
   }
@@ -156,24 +159,24 @@ class gate {
   /// Called by close(), attached, while Python still works and threads may still enter, with the
   /// deadline of the whole end; and by interpreter_has_ended() without one, if close() did not run.
   std::atomic<void (*)(deadline*) noexcept> before_closing{nullptr};
-  /// Called by close(), not attached, when those inside have left, with the same deadline: moored's
-  /// own threads are to end.
+  /// Called by close(), not attached, when the threads inside have left, with the same deadline:
+  /// ends the threads that moored itself has started.
   std::atomic<void (*)(const deadline&) noexcept> end_own_threads{nullptr};
-  /// Called when no more threads enter: by close(), attached, while Python still works; or, with
-  /// false, by interpreter_has_ended(), when no Python can be run any more.
+  /// Called when no more threads enter: by close(), attached, while Python still works; or by
+  /// interpreter_has_ended() with false, when no Python code can be run any more.
   std::atomic<void (*)(bool is_attached) noexcept> after_closing{nullptr};
 
   std::atomic<std::uint64_t> shared{0};  ///< 1 while there is a shared state: made, not kept.
   std::atomic<std::uint64_t> refusals{0}, made{0}, adopted{0}, kept{0}, freed{0}, forgotten{0},
       overdue{0}, over_limit{0}, freed_late{0}, references_forgotten{0};
 
-  /// In a forked child only the forking thread lives on; what else was inside is gone without
-  /// having left. `counted_in` is where that thread is counted in, or null.
+  /// In a forked child only the forking thread lives on; the other threads that were inside are
+  /// gone and never leave. `counted_in` is the attendance of the forking thread, or null.
   void after_fork(const attendance* counted_in) noexcept {
     opening_.renew();
-    attendance& here = *attendance_.load();
-    here.making.store(0);
-    here.left.store(here.entered.load() - (counted_in == &here ? 1 : 0));
+    attendance& present = *attendance_.load();
+    present.making.store(0);
+    present.left.store(present.entered.load() - (counted_in == &present ? 1 : 0));
     forgotten.fetch_add(kept.exchange(0));
   }
 

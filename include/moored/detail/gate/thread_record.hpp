@@ -100,20 +100,20 @@ class thread_record {
   // Where it is.
 
   /// outside -> inside.
-  void enter(attendance& here) noexcept {
+  void enter(attendance& present) noexcept {
     assert(presence_ == presence::outside);
-    counted_in = &here;
+    counted_in = &present;
     presence_ = presence::inside;
     check();
   }
   /// inside -> outside: where it was counted in, for the caller to leave.
   [[nodiscard]] attendance& leave() noexcept {
     assert(presence_ == presence::inside);
-    attendance& here = *counted_in;
+    attendance& present = *counted_in;
     counted_in = nullptr;
     presence_ = presence::outside;
     check();
-    return here;
+    return present;
   }
   /// inside -> visiting; again for a visit within a visit.
   void begin_visit() noexcept {

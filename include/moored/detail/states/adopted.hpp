@@ -93,7 +93,7 @@ inline std::optional<pthread_key_t> adoption_slot() noexcept {
     });
     if (failed == 0) {
       the_gate.end_own_threads.store(
-          [](const deadline& until) noexcept { the_reaper.wait_for_end(until); });
+          [](const deadline& due) noexcept { the_reaper.wait_for_end(due); });
       return made;
     }
     pthread_key_delete(made);
@@ -252,15 +252,15 @@ inline void release_adopted_state(thread_record& me) noexcept {
   adoption* const its = this_adoption;
   const bool was_attached = is_attached(me);
   if (was_attached && cpython::current() != its->state) return;  // visiting: not now
-  attendance* here = nullptr;
+  attendance* present = nullptr;
   if (!was_attached) {
     const bool counts_in = me.counted_in == nullptr;
-    if (counts_in) here = the_gate.enter(its->born_in);
-    if (counts_in ? here == nullptr : the_gate.is_over(its->born_in, true))
+    if (counts_in) present = the_gate.enter(its->born_in);
+    if (counts_in ? present == nullptr : the_gate.is_over(its->born_in, true))
       return forget_state(me, true);
     if (its->cleared) {
       forget_state(me, false);
-      if (here != nullptr) the_gate.leave_unused(*here);
+      if (present != nullptr) the_gate.leave_unused(*present);
       return;
     }
     cpython::restore(its->state);
@@ -277,7 +277,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
   if (!was_attached) cpython::drop_locals_before_last_release(adoption_key);
   PyGILState_Release(was_attached ? PyGILState_LOCKED : PyGILState_UNLOCKED);
   the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-  if (here != nullptr) the_gate.leave_unused(*here);
+  if (present != nullptr) the_gate.leave_unused(*present);
 }
 
 }  // namespace detail

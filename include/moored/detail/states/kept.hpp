@@ -118,8 +118,8 @@ inline void release_made_state(thread_record& me, bool thread_is_ending) noexcep
   }
   // An ending thread that is still counted in, within a detachment, is let in by that.
   const bool counts_in = me.counted_in == nullptr;
-  attendance* const here = counts_in ? the_gate.enter(me.kept_in) : nullptr;
-  if (counts_in ? here == nullptr : the_gate.is_over(me.kept_in, true))
+  attendance* const present = counts_in ? the_gate.enter(me.kept_in) : nullptr;
+  if (counts_in ? present == nullptr : the_gate.is_over(me.kept_in, true))
     return forget_kept_state(me, true);
   if (cpython::this_thread_state() == me.kept) {
     cpython::restore(me.kept);
@@ -127,7 +127,7 @@ inline void release_made_state(thread_record& me, bool thread_is_ending) noexcep
   } else {
     forget_kept_state(me, false);  // Python made the state, and ended it before us
   }
-  if (here != nullptr) the_gate.leave_unused(*here);
+  if (present != nullptr) the_gate.leave_unused(*present);
 }
 
 }  // namespace detail

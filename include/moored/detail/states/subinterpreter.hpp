@@ -86,10 +86,10 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
   /// subinterpreter that has any cannot be ended. Attached to it.
   void close() noexcept {
     open_.store(false, std::memory_order_seq_cst);
-    deadline until(the_gate.bound());
+    deadline due(the_gate.bound());
     PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
     const std::uint64_t still =
-        wait_for_none([this] { return inside_.load(std::memory_order_seq_cst); }, until);
+        wait_for_none([this] { return inside_.load(std::memory_order_seq_cst); }, due);
     PyEval_RestoreThread(me);
     dropped.empty();
     if (still != 0) {

@@ -74,9 +74,9 @@ inline void finish_adoption(adoption& its, bool freed) noexcept {
   (freed ? the_gate.freed : the_gate.forgotten).fetch_add(1, std::memory_order_relaxed);
   if (freed && its.left) the_gate.freed_late.fetch_add(1, std::memory_order_relaxed);
   the_gate.kept.fetch_sub(1, std::memory_order_relaxed);
-  attendance* const here = std::exchange(its.counted_in, nullptr);
+  attendance* const present = std::exchange(its.counted_in, nullptr);
   its.drop();
-  if (here != nullptr) the_gate.leave_unused(*here);
+  if (present != nullptr) the_gate.leave_unused(*present);
 }
 
 /// Which states a thread offers to clear.
@@ -128,11 +128,11 @@ class ended_states {
   template <class Unless>
   [[nodiscard]] bool wait(const adoption& its, std::optional<std::chrono::nanoseconds> limit,
                           Unless unless) noexcept {
-    deadline until(limit);
+    deadline due(limit);
     const locked lock(mutex_);
-    while (its.stage != ending::over && !unless() && !until.over()) {
-      if (const auto rest = until.rest()) {
-        if (!changed().wait_for(mutex_, *rest)) until.slept(*rest);
+    while (its.stage != ending::over && !unless() && !due.over()) {
+      if (const auto rest = due.rest()) {
+        if (!changed().wait_for(mutex_, *rest)) due.slept(*rest);
       } else {
         changed().wait(mutex_);
       }
@@ -189,11 +189,11 @@ class ended_states {
   }
   /// Waits until they do no longer, at most for the limit. Not attached.
   void wait_for_others(std::chrono::nanoseconds limit) noexcept {
-    deadline until(limit);
+    deadline due(limit);
     const locked lock(mutex_);
-    while (others_clear() && !until.over()) {
-      const auto rest = *until.rest();
-      if (!changed().wait_for(mutex_, rest)) until.slept(rest);
+    while (others_clear() && !due.over()) {
+      const auto rest = *due.rest();
+      if (!changed().wait_for(mutex_, rest)) due.slept(rest);
     }
   }
   /// True while other threads clear states: one that waits for them must not hold the GIL. Any
@@ -345,15 +345,15 @@ class reaper {
   }
 
   /// Waits until no thread of the reaper's is there, at most so long. Not attached.
-  void wait_for_end(deadline until) noexcept {
+  void wait_for_end(deadline due) noexcept {
     {
       const locked lock(the_ended.mutex_);
-      while (phase_ == running && !until.over()) {
-        const auto rest = until.rest();
+      while (phase_ == running && !due.over()) {
+        const auto rest = due.rest();
         if (!rest)
           the_ended.changed().wait(the_ended.mutex_);
         else if (!the_ended.changed().wait_for(the_ended.mutex_, *rest))
-          until.slept(*rest);
+          due.slept(*rest);
       }
     }
     join_finished();

@@ -103,9 +103,9 @@ inline thread_local visits this_threads_visits;
   if (counts_in) {
     const epoch now = the_gate.now();
     if (me.kept != nullptr && me.kept_in != now) forget_state(me, true);
-    attendance* const here = is_open(now) ? the_gate.enter(now) : nullptr;
-    if (here == nullptr) return refusal::closing;
-    me.enter(*here);
+    attendance* const present = is_open(now) ? the_gate.enter(now) : nullptr;
+    if (present == nullptr) return refusal::closing;
+    me.enter(*present);
   }
   const auto turn_back = [&](refusal why) {
     if (counts_in) leave_gate_unused(me);
@@ -144,9 +144,9 @@ inline thread_local visits this_threads_visits;
   const epoch now = the_gate.now();
   if (counts_in) {
     if (me.kept != nullptr && me.kept_in != now) forget_state(me, true);
-    attendance* const here = is_open(now) ? the_gate.enter(now) : nullptr;
-    if (here == nullptr) return refusal::closing;
-    me.enter(*here);
+    attendance* const present = is_open(now) ? the_gate.enter(now) : nullptr;
+    if (present == nullptr) return refusal::closing;
+    me.enter(*present);
   }
   // What PyGILState saw before the thread's first visit is main's, unless other code has attached
   // the thread to a subinterpreter.

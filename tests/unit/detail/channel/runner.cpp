@@ -1,5 +1,5 @@
-// unit/detail/channel/runner.cpp: the thread that runs a channel's handler, and what the handler may do
-// to its channel, to the sender and to the end of Python.
+// unit/detail/channel/runner.cpp: the thread that runs a channel's handler, and what the handler
+// may do to its channel, to the sender and to the end of Python.
 #include "child.hpp"
 #include "options.hpp"
 

@@ -1,5 +1,5 @@
-// unit/detail/gate/closing.cpp: the gate at shutdown: refuse, wait, report; then fork, and a second life of the
-// interpreter.
+// unit/detail/gate/closing.cpp: the gate at shutdown: refuse, wait, report; then fork, and a second
+// life of the interpreter.
 #include "child.hpp"
 
 #include <fstream>

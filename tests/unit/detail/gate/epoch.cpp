@@ -1,4 +1,5 @@
-// unit/detail/gate/epoch.cpp: what a thread or an object knows counts in its own life of the interpreter only.
+// unit/detail/gate/epoch.cpp: what a thread or an object knows counts in its own life of the
+// interpreter only.
 #include "child.hpp"
 
 #include <chrono>

@@ -1,4 +1,5 @@
-// unit/detail/gate/kept_list.cpp: a limit on kept states, and what many threads and many attaches leave behind.
+// unit/detail/gate/kept_list.cpp: a limit on kept states, and what many threads and many attaches
+// leave behind.
 #include "memory.hpp"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-// unit/detail/states/adopted.cpp: states that another binding made and moored keeps, and the reaper that frees
-// them.
+// unit/detail/states/adopted.cpp: states that another binding made and moored keeps, and the reaper
+// that frees them.
 #include "memory.hpp"
 
 #include <pthread.h>

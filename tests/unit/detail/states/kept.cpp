@@ -1,4 +1,5 @@
-// unit/detail/states/kept.cpp: which thread keeps a state, for how long, and that nothing is left of it.
+// unit/detail/states/kept.cpp: which thread keeps a state, for how long, and that nothing is left
+// of it.
 #include "memory.hpp"
 
 #include <vector>
