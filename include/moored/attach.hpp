@@ -168,7 +168,7 @@ inline void attachment::undo_attach() const noexcept {
       }
       break;
     case undo::free_temporary:
-      if (MOORED_UNLIKELY(detail::the_gate.ends_unseen())) {
+      if (MOORED_UNLIKELY(detail::the_gate.opened_at_exit())) {
         // PyGILState_Release lets go of the GIL first and frees the state then. An end that does
         // not wait for this thread may have taken tracemalloc's lock down in between. The state
         // stays with the thread, and finalization frees it.

@@ -111,7 +111,7 @@ def test_a_plugged_in_command_hides_none_of_moored_itself(monkeypatch: pytest.Mo
 
 def test_a_command_of_a_group_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "coffee"]) == 2
-    said = "there is no command 'coffee'; there are: attach, callbacks, delivery, state"
+    said = "there is no command 'coffee'; there are: attach, callbacks, delivery, server, state"
     assert capsys.readouterr().err == f"moored: {said}\n"
 
 

@@ -10,6 +10,7 @@ import atexit
 import importlib
 import itertools
 import json
+import logging  # noqa: F401  # here: a first import while another thread forks breaks its hooks
 import os
 import shutil
 import signal

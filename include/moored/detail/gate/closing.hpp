@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <new>
+#include <optional>
 
 #include "../cpython/late_threads.hpp"
 #include "../stay_loaded.hpp"
@@ -21,11 +22,11 @@ inline PyObject* close_at_exit(PyObject*, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
-/// True when Python is calling the exit handlers, or that cannot be told: threading, which knows,
-/// has not been imported. Attached; leaves no exception.
-[[nodiscard]] inline bool may_be_calling_exit_handlers() {
+/// Whether Python is calling the exit handlers; nothing when that cannot be told: threading, which
+/// knows, has not been imported. Attached; leaves no exception.
+[[nodiscard]] inline std::optional<bool> is_calling_exit_handlers() {
   PyObject* const threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
-  if (threading == nullptr) return true;
+  if (threading == nullptr) return std::nullopt;
   PyObject* const main = PyObject_CallMethod(threading, "main_thread", nullptr);
   PyObject* const lives = main ? PyObject_CallMethod(main, "is_alive", nullptr) : nullptr;
   const bool ended = lives == nullptr || PyObject_IsTrue(lives) != 1;
@@ -44,7 +45,11 @@ inline bool gate::register_callback() {
   PyObject* const module = callback ? PyImport_ImportModule("atexit") : nullptr;
   PyObject* const done = module ? PyObject_CallMethod(module, "register", "O", callback) : nullptr;
   const bool registered = done != nullptr;
-  if (registered) ends_unseen_.store(may_be_calling_exit_handlers(), std::memory_order_relaxed);
+  if (registered) {
+    const std::optional<bool> ending = is_calling_exit_handlers();
+    ends_unseen_.store(ending.value_or(true), std::memory_order_relaxed);
+    opened_at_exit_.store(ending.value_or(false), std::memory_order_relaxed);
+  }
   Py_XDECREF(done);
   Py_XDECREF(module);
   Py_XDECREF(callback);

@@ -86,6 +86,12 @@ class gate {
     return ends_unseen_.load(std::memory_order_relaxed);
   }
 
+  /// True when the gate was certainly opened by an exit handler: the end is near, and waits for no
+  /// thread.
+  [[nodiscard]] bool opened_at_exit() const noexcept {
+    return opened_at_exit_.load(std::memory_order_relaxed);
+  }
+
   [[nodiscard]] bool has_ended_unseen() const noexcept {
     return ends_unseen() && !cpython::is_running();
   }
@@ -189,7 +195,7 @@ class gate {
   void give_up(epoch which, std::uint64_t still) noexcept;
 
   alignas(64) std::atomic<epoch> epoch_{0};
-  std::atomic<bool> ends_unseen_{false};
+  std::atomic<bool> ends_unseen_{false}, opened_at_exit_{false};
   std::atomic<attendance*> attendance_{&first_};
   std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
   std::atomic<std::uint64_t> turned_back_{0};
