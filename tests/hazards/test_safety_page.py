@@ -27,7 +27,7 @@ def safety(*words: str | Path) -> Ending:
 
 
 def test_the_page_has_every_hazard():
-    page = (CHECKOUT / "docs" / "safety.md").read_text()
+    page = (CHECKOUT / "docs" / "measure" / "safety.md").read_text()
     missing = [one.identity for one in HAZARDS if f"**{one.number}.** {one.title}" not in page]
     assert not missing, "run `make safety`"
 
