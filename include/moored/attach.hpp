@@ -23,15 +23,15 @@ enum class strategy : std::uint8_t {
   temporary,  ///< Made and destroyed by every attach, as PyGILState_Ensure and Release do. The
               ///< baseline.
   kept,       ///< Made by the thread's first attach, and its own until it ends. The default.
-  side,       ///< The shared state: one on the side, for one foreign thread at a time.
+  shared,     ///< One state on the side, for one foreign thread at a time.
   borrowed,   ///< The state of a thread that idles in a `lending` scope.
 };
 
 inline constexpr std::array<strategy, 4> strategies{strategy::temporary, strategy::kept,
-                                                    strategy::side, strategy::borrowed};
+                                                    strategy::shared, strategy::borrowed};
 
 [[nodiscard]] constexpr std::string_view name(strategy how) noexcept {
-  constexpr std::array<std::string_view, strategies.size()> names{"temporary", "kept", "side",
+  constexpr std::array<std::string_view, strategies.size()> names{"temporary", "kept", "shared",
                                                                   "borrowed"};
   return names[static_cast<std::size_t>(how)];
 }
@@ -271,11 +271,11 @@ namespace detail {
       if (me.keeps() != keeping::nothing) break;
       if (!detail::make_kept_state(me, now)) return turn_back(the_gate.why_no_state(now));
       return {undo::save, counts_in};
-    case strategy::side:
+    case strategy::shared:
     case strategy::borrowed: {
       if (me.where() != presence::inside || !counts_in) break;
       const refusal why = detail::start_sharing(
-          me, how == strategy::side ? detail::the_shared : detail::the_borrowed, now);
+          me, how == strategy::shared ? detail::the_shared : detail::the_borrowed, now);
       if (why == refusal::none) return {undo::stop_sharing, counts_in};
       return turn_back(why);
     }

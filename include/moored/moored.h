@@ -36,7 +36,7 @@ typedef enum moored_status {
 typedef enum moored_strategy {
   MOORED_TEMPORARY = 0,
   MOORED_KEPT = 1,
-  MOORED_SIDE = 2,
+  MOORED_SHARED = 2,
   MOORED_BORROWED = 3
 } moored_strategy;
 

@@ -21,7 +21,7 @@ ALL_MODES = [
     "wake",
     "temporary",
     "kept",
-    "side",
+    "shared",
     "borrowed",
     "enter",
     "asyncio-threadsafe",

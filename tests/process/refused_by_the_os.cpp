@@ -177,14 +177,14 @@ TEST(fault, a_side_state_without_a_thread_to_make_it_on_is_refused) {
     EXPECT_TRUE(moored::open());
     on_foreign_thread([] {
       the_faults.pthread_create.arm(EAGAIN);
-      EXPECT_EQ(moored::try_attach(moored::strategy::side).why(), refusal::no_memory);
+      EXPECT_EQ(moored::try_attach(moored::strategy::shared).why(), refusal::no_memory);
       {
         the_faults.pthread_create.disarm();
         const without_memory now;
-        EXPECT_EQ(moored::try_attach(moored::strategy::side).why(), refusal::no_memory);
+        EXPECT_EQ(moored::try_attach(moored::strategy::shared).why(), refusal::no_memory);
       }
-      if (moored::try_attach(moored::strategy::side).why() == refusal::unsupported) return;
-      EXPECT_TRUE(moored::try_attach(moored::strategy::side));
+      if (moored::try_attach(moored::strategy::shared).why() == refusal::unsupported) return;
+      EXPECT_TRUE(moored::try_attach(moored::strategy::shared));
     });
   });
 }

@@ -164,7 +164,7 @@ TEST(fault, a_fork_needs_no_memory) {
 
 TEST(fault, a_thread_without_memory_for_a_state_is_refused_and_counted) {
   for (const moored::strategy how :
-       {moored::strategy::kept, moored::strategy::temporary, moored::strategy::side}) {
+       {moored::strategy::kept, moored::strategy::temporary, moored::strategy::shared}) {
     if (!is_supported(how)) continue;
     for (const bool is_open : {true, false}) {
       SCOPED_TRACE(moored::name(how));
@@ -175,7 +175,7 @@ TEST(fault, a_thread_without_memory_for_a_state_is_refused_and_counted) {
         }
         const int before = states();
         on_foreign_thread([&] {
-          memory_is_short_everywhere = true;  // a side state is made by a thread of its own
+          memory_is_short_everywhere = true;  // the shared state is made by a thread of its own
           the_faults.python_memory.arm(ENOMEM);
           const moored::attachment refused = moored::try_attach(how);
           EXPECT_FALSE(refused);
@@ -190,7 +190,7 @@ TEST(fault, a_thread_without_memory_for_a_state_is_refused_and_counted) {
         EXPECT_EQ(moored::stats().states_made, 0U);
         on_foreign_thread([&] {
           const moored::attachment attached = moored::try_attach(how);
-          if (how != moored::strategy::side || attached.why() != refusal::unsupported) {
+          if (how != moored::strategy::shared || attached.why() != refusal::unsupported) {
             EXPECT_TRUE(attached);
           }
         });

@@ -8,7 +8,7 @@ import pytest
 
 STRATEGIES = ["temporary", "kept"]
 if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-    STRATEGIES += ["side", "borrowed"]
+    STRATEGIES += ["shared", "borrowed"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -60,7 +60,7 @@ TEST(attach, reports_an_exception_that_is_left_set_at_its_end) {
     std::uint64_t ended = 0;
     on_foreign_thread([&ended] {
       for (const moored::strategy how :
-           {moored::strategy::kept, moored::strategy::temporary, moored::strategy::side}) {
+           {moored::strategy::kept, moored::strategy::temporary, moored::strategy::shared}) {
         if (!is_supported(how)) continue;
         {
           const moored::attachment outer = moored::attach(how);
@@ -110,7 +110,7 @@ TEST(attach, on_a_detached_main_thread_uses_its_own_state) {
     PyThreadState* const state = PyThreadState_Get();
     {
       const moored::detachment detached;
-      for (const moored::strategy how : {moored::strategy::kept, moored::strategy::side}) {
+      for (const moored::strategy how : {moored::strategy::kept, moored::strategy::shared}) {
         const moored::attachment attached = moored::attach(how);
         EXPECT_EQ(PyThreadState_Get(), state);
       }

@@ -59,11 +59,11 @@ TEST(c_face, says_why_it_refuses) {
     EXPECT_EQ(moored_open(), MOORED_OK);
     on_foreign_thread([&] {
       if (!has_gil) {
-        EXPECT_EQ(moored_attach_by(&attachment, MOORED_SIDE), MOORED_UNSUPPORTED);
+        EXPECT_EQ(moored_attach_by(&attachment, MOORED_SHARED), MOORED_UNSUPPORTED);
         return;
       }
       EXPECT_EQ(moored_attach_by(&attachment, MOORED_BORROWED), MOORED_NOT_IDLE);
-      EXPECT_EQ(moored_attach_by(&attachment, MOORED_SIDE), MOORED_OK);
+      EXPECT_EQ(moored_attach_by(&attachment, MOORED_SHARED), MOORED_OK);
       EXPECT_EQ(moored_keep_thread(), MOORED_NOT_KEPT);
       moored_detach(&attachment);
     });

@@ -15,7 +15,7 @@ NAMES = {
     "raw_in_a_guard": "the same in an interpreter guard of its own (3.15)",
     "moored_kept": "moored attach, kept + call + end",
     "moored_temporary": "moored attach, temporary + call + end",
-    "moored_side": "moored attach, side + call + end",
+    "moored_shared": "moored attach, shared + call + end",
     "moored_borrowed": "moored attach, borrowed + call + end",
     "ensure": "PyGILState_Ensure + call + Release (temporary state)",
     "keep_thread_ensure": "the same on a thread with moored.keep_thread()",

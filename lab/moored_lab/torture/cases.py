@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 KINDS = (
     "attach",
     "temporary",
-    "side",
+    "shared",
     "keep",
     "nest",
     "call",

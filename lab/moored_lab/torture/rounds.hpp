@@ -218,7 +218,7 @@ class rounds {
 inline refusal once(rounds& of, const std::string& kind) {
   if (kind == "attach") return of.attach(moored::strategy::kept);
   if (kind == "temporary") return of.attach(moored::strategy::temporary);
-  if (kind == "side") return of.attach(moored::strategy::side);
+  if (kind == "shared") return of.attach(moored::strategy::shared);
   if (kind == "keep") return of.keep();
   if (kind == "nest") return of.nest();
   if (kind == "call") return of.ask();

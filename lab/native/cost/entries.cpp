@@ -155,7 +155,7 @@ std::vector<operation> entries(PyObject* callback) {
           raw_in_a_guard(callback),
           attach_and_call("moored_kept", strategy::kept, callback),
           attach_and_call("moored_temporary", strategy::temporary, callback),
-          attach_and_call("moored_side", strategy::side, callback),
+          attach_and_call("moored_shared", strategy::shared, callback),
           attach_and_call("moored_borrowed", strategy::borrowed, callback),
           ensure_and_call("ensure", callback),
           adopted(callback),

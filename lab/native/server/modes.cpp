@@ -58,7 +58,7 @@ constexpr std::array all_modes{
     mode{"wake", wake, until_woken},
     mode{"temporary", enter<strategy::temporary>, until_woken},
     mode{"kept", enter<strategy::kept>, until_woken},
-    mode{"side", enter<strategy::side>, until_woken},
+    mode{"shared", enter<strategy::shared>, until_woken},
     mode{"borrowed", borrow, lending_its_state},
     mode{"enter", combine, until_woken},
     mode{"asyncio-threadsafe", schedule, until_woken},

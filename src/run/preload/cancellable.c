@@ -60,7 +60,7 @@ int moored_bell_wait(struct moored_bell* bell, unsigned long seen, clockid_t clo
   pthread_cleanup_push(stop_waiting, &waiting);
   while (bell->rings == seen && result == 0) {
     result = due == NULL ? pthread_cond_wait(&bell->rung, &bell->mutex)
-                           : pthread_cond_clockwait(&bell->rung, &bell->mutex, clock, due);
+                         : pthread_cond_clockwait(&bell->rung, &bell->mutex, clock, due);
   }
   pthread_cleanup_pop(0);
   pthread_mutex_unlock(&bell->mutex);

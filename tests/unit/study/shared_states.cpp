@@ -1,4 +1,4 @@
-// unit/study/shared_states.cpp: the side state and the borrowed state: what works, what is
+// unit/study/shared_states.cpp: the shared state and the borrowed state: what works, what is
 // another's, and what is made safe.
 #include "child.hpp"
 
@@ -14,7 +14,7 @@ class shared_states : public testing::Test {
   }
 };
 using shared = shared_states;
-using side = shared_states;
+using shared = shared_states;
 using borrowed = shared_states;
 using lending = shared_states;
 
@@ -25,7 +25,7 @@ void by_shared_state(strategy how, const std::function<void()>& body) {
 }
 
 void for_both(const std::function<void(strategy)>& body) {
-  for (const strategy how : {strategy::side, strategy::borrowed}) {
+  for (const strategy how : {strategy::shared, strategy::borrowed}) {
     SCOPED_TRACE(moored::name(how));
     in_child([&] {
       const python interpreter;
@@ -41,7 +41,7 @@ TEST(without_a_gil, no_state_is_shared) {
   in_child([] {
     const python interpreter;
     on_foreign_thread([] {
-      EXPECT_EQ(moored::try_attach(strategy::side).why(), moored::refusal::unsupported);
+      EXPECT_EQ(moored::try_attach(strategy::shared).why(), moored::refusal::unsupported);
       EXPECT_EQ(moored::try_attach(strategy::borrowed).why(), moored::refusal::unsupported);
     });
     EXPECT_EQ(moored::stats().refusals, 2U);
@@ -162,13 +162,13 @@ TEST_F(shared, on_a_thread_with_a_state_of_its_own_uses_that) {
   });
 }
 
-TEST_F(side, state_is_one_for_all_its_users) {
+TEST_F(shared, state_is_one_for_all_its_users) {
   in_child([] {
     const python interpreter;
     run(visits_source);
     for (long visit = 1; visit <= 3; ++visit) {
       on_foreign_thread([visit] {
-        by_shared_state(strategy::side, [visit] { EXPECT_EQ(value_of("visit()"), visit); });
+        by_shared_state(strategy::shared, [visit] { EXPECT_EQ(value_of("visit()"), visit); });
       });
     }
     EXPECT_EQ(moored::stats().states_made, 1U);

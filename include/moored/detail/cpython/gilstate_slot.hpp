@@ -18,7 +18,7 @@ namespace cpython {
 
 /// Where PyGILState_Ensure looks for this thread's state.
 ///
-/// A thread that runs on a state which is not its own (side, borrowed) must show that state here,
+/// A thread that runs on a state which is not its own (shared, borrowed) must show that state here,
 /// or a nested PyGILState_Ensure of any other binding makes a second state and waits for the GIL
 /// that the thread itself holds: a deadlock up to 3.12, a fatal error later. CPython has no call
 /// for it.

@@ -15,7 +15,7 @@ enum class refusal : std::uint8_t {
   stale_thread,    ///< 3.15: this thread kept a state of an interpreter that is gone, and CPython
                    ///< still shows it.
   not_idle,        ///< borrowed: no thread is lending its state right now.
-  unsupported,     ///< side, borrowed: cannot be made safe with this build of Python.
+  unsupported,     ///< shared, borrowed: cannot be made safe with this build of Python.
   no_memory,       ///< A thread state could not be made: no memory, or no thread to make it on.
 };
 

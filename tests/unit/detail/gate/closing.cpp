@@ -129,7 +129,7 @@ TEST(closing, goes_on_after_the_bound_and_reports_the_call) {
 }
 
 TEST(closing, makes_no_state_for_a_thread_that_it_has_given_up_on) {
-  for (const moored::strategy how : {strategy::temporary, strategy::side, strategy::kept}) {
+  for (const moored::strategy how : {strategy::temporary, strategy::shared, strategy::kept}) {
     if (!is_supported(how)) continue;
     SCOPED_TRACE(moored::name(how));
     in_child([how] {
@@ -314,7 +314,7 @@ TEST(second_life, has_a_side_state_of_its_own) {
       const python interpreter;
       run("calls = 0");
       on_foreign_thread([] {
-        const moored::attachment attached = moored::attach(moored::strategy::side);
+        const moored::attachment attached = moored::attach(moored::strategy::shared);
         run("calls += 1");
       });
       EXPECT_EQ(value_of("calls"), 1);
@@ -375,7 +375,7 @@ TEST(fork, while_others_are_inside_leaves_them_behind) {
       PyOS_AfterFork_Child();
       on_foreign_thread([] { EXPECT_TRUE(moored::try_attach()); });
       on_foreign_thread(
-          [] { EXPECT_EQ(bool(moored::try_attach(moored::strategy::side)), has_gil); });
+          [] { EXPECT_EQ(bool(moored::try_attach(moored::strategy::shared)), has_gil); });
       EXPECT_EQ(Py_FinalizeEx(), 0);
       EXPECT_EQ(moored::stats().overdue, 0U);  // the other thread is not waited for: it is not here
     });
