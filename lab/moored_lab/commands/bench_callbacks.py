@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from moored.cli.errors import CommandError, ExitCode
-from moored_lab.bench import callbacks, goals, verdict
-from moored_lab.bench.bindings import BINDINGS, Binding
-from moored_lab.bench.interpreter import Interpreter, NoSuchPython, look_at
+from moored_lab.bench import callbacks, verdict
+from moored_lab.bench.bindings import BINDINGS
+from moored_lab.bench.goals import Goal
+from moored_lab.bench.interpreter import Interpreter
 from moored_lab.bench.turns import ASKS, CHURN, EMPTY, LOGS, MANY, Plan, Row
-from moored_lab.bench.workshop import CannotStart, default_cache
-from moored_lab.commands import outputs
-from moored_lab.report import document, table
+from moored_lab.commands import comparing, outputs
+from moored_lab.report import table
 
 HELP = "what a callback from a native thread costs through each binding, stock and with moored"
 
@@ -63,41 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = Plan()
     add = parser.add_argument
-    add(
-        "--python",
-        nargs="+",
-        action="extend",
-        metavar="PATH",
-        help="interpreters to measure, each with moored installed in it (default: this one)",
-    )
-    add(
-        "--bindings",
-        metavar="NAMES",
-        default=",".join(one.key for one in BINDINGS),
-        help="comma-separated (%(default)s)",
-    )
+    keys = ",".join(one.key for one in BINDINGS)
+    add("--bindings", metavar="NAMES", default=keys, help="comma-separated (%(default)s)")
     add("--rounds", type=int, default=default.rounds, help="interleaved rounds (%(default)s)")
     add(
         "--full",
         action="store_true",
         help=f"{FULL_CHURN:,} threads of one callback, not {default.churn_threads:,}",
     )
-    add(
-        "--cache",
-        type=Path,
-        default=default_cache(),
-        metavar="DIR",
-        help="where the extensions are built, and kept for the next time (%(default)s)",
-    )
-    outputs.add_json(parser)
-    add("--strict", action="store_true", help="exit 4 when a goal is missed")
+    comparing.add_arguments(parser, "extensions")
 
 
 @outputs.tables_beside_document
 def run(args: argparse.Namespace) -> int:
     """Measure every interpreter, print, and judge by the goals."""
     outputs.check_rounds(args.rounds)
-    bindings = named(args.bindings)
+    known = {one.key: one for one in BINDINGS}
+    bindings = [
+        known[key] for key in comparing.named("--bindings", args.bindings, "binding", known)
+    ]
     outputs.check(args)
     if "MOORED_RUN" in os.environ:
         raise CommandError(
@@ -105,50 +87,19 @@ def run(args: argparse.Namespace) -> int:
             ExitCode.USAGE,
         )
     plan = Plan(args.rounds, FULL_CHURN if args.full else Plan.churn_threads)
-    rows: list[Row] = []
-    found: list[goals.Goal] = []
-    judged = []
-    failed: list[OSError] = []
-    try:
-        interpreters = [look_at(python) for python in args.python or [sys.executable]]
-        for interpreter in interpreters:
-            own = callbacks.run(interpreter, args.cache, bindings, plan)
-            judgement = verdict.judge(interpreter, own)
-            with outputs.showing(failed):
-                show(interpreter, own, judgement, plan)
-            rows += own
-            found += judgement
-            judged += [goal.as_json() | {"python": interpreter.version} for goal in judgement]
-    except NoSuchPython as error:
-        raise CommandError(str(error), ExitCode.USAGE) from error
-    except CannotStart as error:
-        raise CommandError(f"bench callbacks: {error}", ExitCode.NOT_POSSIBLE_HERE) from error
-    versions = ", ".join(one.version for one in interpreters)
-    described = document.describe(document.command_line(), rows, versions)
-    outputs.write(args, described | {"goals": judged})
-    if failed:
-        raise failed[0]
-    return outputs.judged(args, found)
+
+    def measure(interpreter: Interpreter) -> tuple[list[Row], list[Goal]]:
+        rows = callbacks.run(interpreter, args.cache, bindings, plan)
+        return rows, verdict.judge(interpreter, rows)
+
+    def show(interpreter: Interpreter, rows: Sequence[Row]) -> None:
+        show_tables(interpreter, rows, plan)
+
+    return comparing.compare(args, "bench callbacks", measure, show)
 
 
-def named(names: str) -> list[Binding]:
-    """Find the bindings that were named."""
-    known = {one.key: one for one in BINDINGS}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise CommandError(
-            f"--bindings {names}: there is no binding {unknown[0] if unknown else ''!r}; "
-            f"there are: {', '.join(known)}",
-            ExitCode.USAGE,
-        )
-    return [known[name] for name in dict.fromkeys(wanted)]
-
-
-def show(
-    interpreter: Interpreter, rows: Sequence[Row], judgement: Sequence[goals.Goal], plan: Plan
-) -> None:
-    """Print the tables of one interpreter, and the verdict."""
+def show_tables(interpreter: Interpreter, rows: Sequence[Row], plan: Plan) -> None:
+    """Print the tables of one interpreter."""
     lines = by_way(rows)
     version = f"CPython {interpreter.version}"
     table.show(ONE_THREAD, lines, f"{version}, one native thread, {plan.rounds} rounds")
@@ -158,12 +109,6 @@ def show(
     print()
     programs = [row for row in rows if "program" in row]
     table.show(PROGRAMS, programs, f"{version}, programs without a callback")
-    print()
-    for goal in judgement:
-        print(goal)
-    refused = sum("not measured" in row["note"] for row in rows)
-    if refused:
-        print(f"not judged: {refused} that could not be measured; the notes say why")
     print()
 
 

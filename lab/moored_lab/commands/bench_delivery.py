@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from moored.cli.errors import CommandError, ExitCode
-from moored_lab.bench import delivery, delivery_verdict, goals
+from moored_lab.bench import delivery, delivery_verdict
 from moored_lab.bench.delivery import OPEN, SATURATION, WAYS, Plan, Row
-from moored_lab.bench.interpreter import NoSuchPython, look_at
-from moored_lab.bench.workshop import CannotBuild, CannotStart, default_cache
-from moored_lab.commands import outputs
-from moored_lab.report import document, table
+from moored_lab.bench.goals import Goal
+from moored_lab.bench.interpreter import Interpreter
+from moored_lab.commands import comparing, outputs
+from moored_lab.report import table
 
 HELP = "how native events reach Python: channels against attaching, asyncio, queues and sockets"
 
@@ -56,25 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = Plan()
     add = parser.add_argument
-    add(
-        "--python",
-        nargs="+",
-        action="extend",
-        metavar="PATH",
-        help="interpreters to measure, each with moored installed in it (default: this one)",
-    )
     add("--ways", metavar="NAMES", default=",".join(WAYS), help="comma-separated (%(default)s)")
     add("--rounds", type=int, default=default.rounds, help="interleaved rounds (%(default)s)")
     add("--seconds", type=float, default=default.seconds, help="a way and round (%(default)g)")
-    add(
-        "--cache",
-        type=Path,
-        default=default_cache(),
-        metavar="DIR",
-        help="where the senders are built, and kept for the next time (%(default)s)",
-    )
-    outputs.add_json(parser)
-    add("--strict", action="store_true", help="exit 4 when a goal is missed")
+    comparing.add_arguments(parser, "senders")
 
 
 @outputs.tables_beside_document
@@ -85,49 +68,25 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"--seconds {args.seconds:g}: give more than 0 and at most 60", ExitCode.USAGE
         )
-    plan = Plan(args.rounds, args.seconds, named(args.ways))
+    ways = comparing.named("--ways", args.ways, "way", WAYS)
+    plan = Plan(args.rounds, args.seconds, tuple(ways))
     outputs.check(args)
-    rows: list[Row] = []
-    found: list[goals.Goal] = []
-    judged = []
-    failed: list[OSError] = []
-    try:
-        interpreters = [look_at(python) for python in args.python or [sys.executable]]
-        for interpreter in interpreters:
-            own = delivery.run(interpreter, args.cache, plan)
-            judgement = delivery_verdict.judge(own)
-            with outputs.showing(failed):
-                show(interpreter.version, own, judgement, plan)
-            rows += own
-            found += judgement
-            judged += [goal.as_json() | {"python": interpreter.version} for goal in judgement]
-    except NoSuchPython as error:
-        raise CommandError(str(error), ExitCode.USAGE) from error
-    except (CannotStart, CannotBuild, delivery.CannotMeasure) as error:
-        raise CommandError(f"bench delivery: {error}", ExitCode.NOT_POSSIBLE_HERE) from error
-    versions = ", ".join(one.version for one in interpreters)
-    described = document.describe(document.command_line(), rows, versions)
-    outputs.write(args, described | {"goals": judged})
-    if failed:
-        raise failed[0]
-    return outputs.judged(args, found)
+
+    def measure(interpreter: Interpreter) -> tuple[list[Row], list[Goal]]:
+        try:
+            rows = delivery.run(interpreter, args.cache, plan)
+        except delivery.CannotMeasure as error:
+            raise CommandError(f"bench delivery: {error}", ExitCode.NOT_POSSIBLE_HERE) from error
+        return rows, delivery_verdict.judge(rows)
+
+    def show(interpreter: Interpreter, rows: Sequence[Row]) -> None:
+        show_tables(interpreter.version, rows, plan)
+
+    return comparing.compare(args, "bench delivery", measure, show)
 
 
-def named(names: str) -> tuple[str, ...]:
-    """Find the ways that were named."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in WAYS]
-    if unknown or not wanted:
-        raise CommandError(
-            f"--ways {names}: there is no way {unknown[0] if unknown else ''!r}; "
-            f"there are: {', '.join(WAYS)}",
-            ExitCode.USAGE,
-        )
-    return tuple(dict.fromkeys(wanted))
-
-
-def show(version: str, rows: Sequence[Row], judgement: Sequence[goals.Goal], plan: Plan) -> None:
-    """Print the tables of one interpreter, and the verdict."""
+def show_tables(version: str, rows: Sequence[Row], plan: Plan) -> None:
+    """Print the tables of one interpreter."""
     python = f"CPython {version}"
     costs = [row for row in rows if row["load"] not in (SATURATION, OPEN)]
     table.show(COSTS, costs, f"{python}, CPU of one send, and of one event in a batch")
@@ -138,10 +97,4 @@ def show(version: str, rows: Sequence[Row], judgement: Sequence[goals.Goal], pla
     print()
     calm = [row for row in rows if row["load"] == OPEN]
     table.show(CALM, calm, f"{python}, a steady rate, a handler of 20 us (5,000/s) or 8 us")
-    print()
-    for goal in judgement:
-        print(goal)
-    refused = sum("not measured" in row.get("note", "") for row in rows)
-    if refused:
-        print(f"not judged: {refused} that could not be measured; the notes say why")
     print()
