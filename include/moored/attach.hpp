@@ -168,17 +168,12 @@ inline void attachment::undo_attach() const noexcept {
       }
       break;
     case undo::free_temporary:
-      if (MOORED_UNLIKELY(detail::the_gate.opened_at_exit())) {
-        // PyGILState_Release lets go of the GIL first and frees the state then. An end that does
-        // not wait for this thread may have taken tracemalloc's lock down in between. The state
-        // stays with the thread, and finalization frees it.
-        detail::the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
-        PyEval_SaveThread();
-        break;
+      if (me.kept == nullptr) {
+        detail::release_for_good(token_);
+      } else {
+        detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
+        PyGILState_Release(token_);
       }
-      if (me.kept == nullptr) cpython::drop_locals_before_last_release(detail::adoption_key);
-      detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-      PyGILState_Release(token_);
       break;
     case undo::release:
       PyGILState_Release(token_);

@@ -543,7 +543,7 @@ def test_type_checkers_see_the_same_signature(tmp_path: Path) -> None:
                     return str(value)
 
             kept: bool = moored.keep_thread()
-            stats: dict[str, int] = moored.stats()
+            stats: moored.Stats = moored.stats()
             result: float = callback(1, name="x")
             text: str = Model().method(3)
             callback("one")

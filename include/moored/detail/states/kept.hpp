@@ -93,12 +93,28 @@ inline void count_if_over_limit(const thread_record& me) noexcept {
     the_gate.over_limit.fetch_add(1, std::memory_order_relaxed);
 }
 
+/// Takes back the last Ensure of the attached state, whose thread-locals are finalised before.
+///
+/// PyGILState_Release lets go of the GIL first and frees the state then. An end that waits for no
+/// thread may have taken tracemalloc's lock down in between: there the state stays with the thread,
+/// and finalization frees it.
+inline void release_for_good(PyGILState_STATE token) noexcept {
+  cpython::drop_locals_before_last_release(adoption_key);
+  if (MOORED_UNLIKELY(the_gate.opened_at_exit())) {
+    the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
+    PyEval_SaveThread();
+  } else {
+    the_gate.freed.fetch_add(1, std::memory_order_relaxed);
+    PyGILState_Release(token);
+  }
+}
+
 /// Takes back the Ensure of this thread's own state, which is attached. `token` is what the thread
 /// is to be afterwards: unlocked, or attached by other code, which has a count of its own.
 inline void free_made_state(thread_record& me, PyGILState_STATE token) noexcept {
   count_if_over_limit(me);
   stop_keeping(me);
-  if (token == PyGILState_UNLOCKED) cpython::drop_locals_before_last_release(adoption_key);
+  if (token == PyGILState_UNLOCKED) return release_for_good(token);
   PyGILState_Release(token);
   the_gate.freed.fetch_add(1, std::memory_order_relaxed);
 }
