@@ -1,4 +1,4 @@
-"""Every relative link of every page leads to a file, and every anchor to a heading."""
+"""Every link of every page leads somewhere, and every file that a page names is there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from support.processes import succeed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PAGES = succeed("git", "-C", CHECKOUT, "ls-files", "*.md").split()
+FILES = [Path(name) for name in succeed("git", "-C", CHECKOUT, "ls-files").split()]
+PAGES = [str(file) for file in FILES if file.suffix == ".md"]
+TOP = {file.parts[0] for file in FILES if len(file.parts) > 1}
 
 
 def without_code(text: str) -> str:
@@ -41,6 +43,41 @@ def test_links_lead_somewhere(page: str) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             wrong.append(link)
     assert wrong == []
+
+
+def is_there(name: str, page: Path) -> bool:
+    """Whether there is a file or a folder of this name, of which the beginning may be left out."""
+    wanted = Path(name).parts
+    if name.endswith("/"):
+        return (CHECKOUT / name).is_dir() or any(
+            wanted == file.parts[at : at + len(wanted)]
+            for file in FILES
+            for at in range(len(file.parts) - len(wanted))
+        )
+    return any(file.parts[-len(wanted) :] == wanted for file in FILES) or (
+        (CHECKOUT / name).exists() or (page.parent / name).exists()
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/design/")])
+def test_files_of_the_source_that_are_named_are_there(page: str) -> None:
+    path = CHECKOUT / page
+    named = re.findall(r"`([\w./-]+\.(?:hpp|cpp|h|py))`", path.read_text())
+    assert [name for name in named if not is_there(name, path)] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_paths_that_are_named_are_there(page: str) -> None:
+    path = CHECKOUT / page
+    named = [name for name in re.findall(r"`([\w./-]+)`", path.read_text()) if "/" in name]
+    ours = [name for name in named if Path(name).parts[0] in TOP - {"build"}]
+    assert [name for name in ours if not is_there(name, path)] == []
+
+
+def test_every_example_is_on_a_page_of_use() -> None:
+    pages = "".join(page.read_text() for page in (CHECKOUT / "docs" / "use").glob("*.md"))
+    examples = [path.name for path in (CHECKOUT / "examples").iterdir() if path.is_dir()]
+    assert [name for name in examples if f"(../../examples/{name})" not in pages] == []
 
 
 def test_every_page_is_in_the_contents() -> None:
