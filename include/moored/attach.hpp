@@ -312,12 +312,13 @@ namespace detail {
 /// GIL.
 inline attachment try_attach(strategy how = strategy::kept) noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0 && me.counted_in == nullptr)) {
-    if (MOORED_LIKELY(detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
-      if (MOORED_UNLIKELY(cpython::is_attached_by(me.kept))) {
-        detail::the_gate.leave_unused(*me.seat);
-        return attach_slowly(how);
-      }
+  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0)) {
+    // Of an earlier epoch the kept state is a pointer, which a state of this one may have as well.
+    if (cpython::is_attached_by(me.kept)) {
+      if (MOORED_LIKELY(detail::same_life(me.fast, detail::the_gate.now())))
+        return {attachment::undo::nothing, false};
+    } else if (MOORED_LIKELY(me.counted_in == nullptr &&
+                             detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
       me.enter(*me.seat);
       cpython::restore(me.kept);
       return {attachment::undo::save, true};
