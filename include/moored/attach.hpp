@@ -85,7 +85,7 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   /// Ends it before its scope does. Ending it again does nothing.
   MOORED_HIDDEN void end() noexcept {
     if (why_ == refusal::none) count_end();
-    if (how_ != undo::nothing) undo_attach();
+    if (how_ != undo::nothing && !end_by_seat()) undo_attach();
     how_ = undo::nothing;
     why_ = refusal::no_interpreter;
   }
@@ -131,6 +131,7 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
     --detail::live_attachments;
   }
 #endif
+  MOORED_HIDDEN [[nodiscard]] bool end_by_seat() const noexcept;
   MOORED_HIDDEN void undo_attach() const noexcept;
 
   undo how_ = undo::nothing;
@@ -140,7 +141,26 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   refusal why_ = refusal::no_interpreter;
 };
 
-inline void attachment::undo_attach() const noexcept {
+/// The end of what the short way of try_attach() began, when there is nothing else to do. Does
+/// nothing and says so when there is.
+inline bool attachment::end_by_seat() const noexcept {
+  detail::thread_record& me = detail::this_thread;
+  if (MOORED_UNLIKELY(how_ != undo::save || !counted_in_ || me.fast == 0 ||
+                      me.counted_in != me.seat || me.leaves() != detail::departure::none))
+    return false;
+  if constexpr (cpython::unwinds_late_threads) {
+    if (MOORED_UNLIKELY(detail::the_gate.now() != me.fast || detail::the_gate.ends_unseen()))
+      return false;
+  }
+  if (MOORED_UNLIKELY(cpython::has_exception(me.kept))) return false;
+  assert(detail::is_attached(me) &&
+         "an attachment ends on its own thread, while that thread is attached");
+  PyEval_SaveThread();
+  me.leave().leave();
+  return true;
+}
+
+[[gnu::noinline]] inline void attachment::undo_attach() const noexcept {
   detail::thread_record& me = detail::this_thread;
   // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
   // when the interpreter is gone already.
@@ -187,7 +207,7 @@ inline void attachment::undo_attach() const noexcept {
       return detail::end_visit(me);
   }
   if (!counted_in_) return;
-  if (me.kept != nullptr) me.listed->rest(detail::the_gate.clock());
+  if (me.kept != nullptr && me.counted_in != me.seat) me.listed->rest(detail::the_gate.clock());
   detail::leave_gate(me);
 }
 
@@ -292,17 +312,14 @@ namespace detail {
 /// GIL.
 inline attachment try_attach(strategy how = strategy::kept) noexcept {
   detail::thread_record& me = detail::this_thread;
-  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0 && me.counted_in == nullptr)) {
-    // Counted in before asking whether other code has attached this thread: the other order
-    // measures dearer.
-    if (detail::attendance* const present = detail::the_gate.enter(me.fast);
-        MOORED_LIKELY(present)) {
-      if (MOORED_UNLIKELY(cpython::is_attached_by(me.kept))) {
-        detail::the_gate.leave_unused(*present);
-        return attach_slowly(how);
-      }
-      me.enter(*present);
-      detail::come_back(me);
+  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0)) {
+    // Of an earlier epoch the kept state is a pointer, which a state of this one may have as well.
+    if (cpython::is_attached_by(me.kept)) {
+      if (MOORED_LIKELY(detail::same_life(me.fast, detail::the_gate.now())))
+        return {attachment::undo::nothing, false};
+    } else if (MOORED_LIKELY(me.counted_in == nullptr &&
+                             detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
+      me.enter(*me.seat);
       cpython::restore(me.kept);
       return {attachment::undo::save, true};
     }
@@ -428,6 +445,7 @@ inline void release_thread() noexcept {
 /// way. An adopted one goes when its thread next attaches or calls keep_thread(), which answers
 /// false. What threads keep in subinterpreters does not count.
 inline void set_kept_limit(std::size_t limit) noexcept {
+  detail::the_gate.limit_states(limit != 0);
   detail::the_keepers.set_limit(limit, detail::the_gate.now());
 }
 

@@ -11,30 +11,9 @@ from typing import Any
 from support.limits import HANG_S
 
 from moored_lab.wakeup import paths
-from moored_lab.wakeup.loops import impossible
+from moored_lab.wakeup.loops import possible
 
-ALL_MODES = [
-    "null",
-    "poll1",
-    "poll5",
-    "poll15",
-    "wake",
-    "temporary",
-    "kept",
-    "shared",
-    "borrowed",
-    "enter",
-    "asyncio-threadsafe",
-    "asyncio-reader",
-    "channel-poll",
-    "channel-wake",
-    "channel-enter",
-    "channel-interrupt",
-    "channel-adaptive",
-    "channel-asyncio",
-    "channel-uvloop",
-]
-MODES = [mode for mode in ALL_MODES if mode not in impossible()]
+MODES = possible()
 """Those that this interpreter can run."""
 
 

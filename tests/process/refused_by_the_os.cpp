@@ -1,6 +1,7 @@
 // process/refused_by_the_os.cpp: descriptors, threads, keys and a clock that the OS refuses or
 // turns.
 #include "attempts.hpp"
+#include "forbidding.hpp"
 #include "options.hpp"
 
 #include <poll.h>
@@ -15,6 +16,98 @@ using namespace moored_test;
 using namespace std::chrono_literals;
 
 namespace {
+
+// ---- the barrier of the gate ----
+
+/// Ends the interpreter while a thread is inside, which has been let in again and again: the end
+/// waits for it, and lets no thread in afterwards.
+void end_while_a_thread_is_inside() {
+  std::atomic<bool> is_inside{false}, has_left{false}, was_let_in_late{false};
+  semaphore go_on;
+  std::thread late([&] {
+    for (int turn = 0; turn < 100; ++turn) {
+      const moored::attachment attached = moored::try_attach();
+      EXPECT_TRUE(attached);
+    }
+    {
+      const moored::attachment attached = moored::try_attach();
+      const moored::detachment detached;
+      is_inside = true;
+      go_on.acquire();
+    }
+    has_left = true;
+    while (moored::try_attach()) was_let_in_late = true;
+  });
+  std::thread releasing([&] {
+    while (moored::try_attach().why() != refusal::closing) std::this_thread::yield();
+    go_on.release();
+  });
+  {
+    const moored::detachment detached;
+    while (!is_inside) std::this_thread::yield();
+  }
+  EXPECT_EQ(Py_FinalizeEx(), 0);
+  EXPECT_TRUE(has_left);
+  EXPECT_EQ(moored::stats().overdue, 0U);
+  EXPECT_FALSE(was_let_in_late);
+  late.join();
+  releasing.join();
+}
+
+TEST(gate, waits_for_a_thread_that_is_inside_by_its_seat) {
+  in_child([] {
+    Py_InitializeEx(0);
+    ASSERT_TRUE(moored::open());
+    end_while_a_thread_is_inside();
+  });
+}
+
+TEST(gate, goes_by_shared_words_where_membarrier_is_forbidden) {
+  in_child([] {
+    if (!forbid(SYS_membarrier)) return;  // no filter can be had: nothing can forbid it either
+    Py_InitializeEx(0);
+    ASSERT_TRUE(moored::open());
+    EXPECT_FALSE(moored::detail::register_membarrier());
+    end_while_a_thread_is_inside();
+  });
+}
+
+TEST(gate, closes_where_membarrier_was_forbidden_after_it_was_opened) {
+  in_child([] {
+    Py_InitializeEx(0);
+    ASSERT_TRUE(moored::open());
+    if (!forbid(SYS_membarrier)) return;
+    end_while_a_thread_is_inside();
+  });
+}
+
+TEST(gate, is_used_in_a_next_epoch_by_a_thread_that_has_its_seat) {
+  if (moored::cpython::old_state_haunts_next_epoch)
+    GTEST_SKIP() << "3.15: a thread that kept a state in an earlier epoch is refused";
+  in_child([] {
+    semaphore next, done;
+    std::thread same([&] {
+      for (int epoch = 0; epoch < 3; ++epoch) {
+        next.acquire();
+        for (int turn = 0; turn < 10; ++turn) EXPECT_TRUE(moored::try_attach());
+        done.release();
+      }
+    });
+    for (const std::uint64_t attaches : {10U, 20U, 30U}) {
+      Py_InitializeEx(0);
+      ASSERT_TRUE(moored::open());
+      next.release();
+      {
+        const moored::detachment detached;
+        done.acquire();
+      }
+      EXPECT_EQ(moored::stats().attaches, attaches);
+      EXPECT_EQ(Py_FinalizeEx(), 0);
+      EXPECT_EQ(moored::stats().overdue, 0U);
+    }
+    same.join();
+  });
+}
 
 // ---- descriptors ----
 

@@ -52,9 +52,9 @@ constexpr idling poll_every(std::int64_t ms) {
 // interrupt, so there it looks by itself as well.
 constexpr std::array all_modes{
     mode{"null", drop, until_woken},
-    mode{"poll1", queue, poll_every(1)},
-    mode{"poll5", queue, poll_every(5)},
     mode{"poll15", queue, poll_every(15)},
+    mode{"poll5", queue, poll_every(5)},
+    mode{"poll1", queue, poll_every(1)},
     mode{"wake", wake, until_woken},
     mode{"temporary", enter<strategy::temporary>, until_woken},
     mode{"kept", enter<strategy::kept>, until_woken},

@@ -88,7 +88,7 @@ inline bool gate::begin_attendance(epoch next) noexcept {
   if (next == phase::open) return true;  // the first life has what is in the gate
   auto* const fresh = new (std::nothrow) attendance;
   if (fresh == nullptr) return false;
-  fresh->opened = next;
+  fresh->opened.store(next, std::memory_order_relaxed);
   fresh->previous = attendance_.load(std::memory_order_relaxed);
   attendance_.store(fresh, std::memory_order_release);
   return true;
@@ -115,11 +115,14 @@ inline bool gate::open() {
                                [] { the_keepers.after_fork_in_parent(); },
                                [] {
                                  the_keepers.after_fork(this_thread.listed);
-                                 the_gate.after_fork(this_thread.counted_in);
+                                 the_gate.after_fork(this_thread.counted_in, this_thread.seat);
                                  this_thread.forget_all_after_fork();
                                }) == 0;
       done = hooked_;
     }
+    if (!has_membarrier_.load(std::memory_order_relaxed) && register_membarrier())
+      has_membarrier_.store(true, std::memory_order_relaxed);
+    limit_states(limits_states_.load(std::memory_order_relaxed));
     const epoch next = opened(is_closing(last) ? next_life(last) : last);
     done = done && begin_attendance(next);
     if (done) epoch_.store(next, std::memory_order_seq_cst);
@@ -141,10 +144,11 @@ inline void gate::close() noexcept {
   deadline due(bound());
   if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(&due);
   epoch_.store(closed(current), std::memory_order_seq_cst);
-  attendance& present = *attendance_.load(std::memory_order_relaxed);
-  const std::uint64_t mine = this_thread.counted_in == &present ? 1 : 0;
+  if (has_membarrier_.load(std::memory_order_relaxed)) membarrier_on_all_threads();
+  const attendance* const present = this_thread.counted_in;
+  const std::uint64_t mine = present != nullptr && present->opened == current ? 1 : 0;
   PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
-  const std::uint64_t still = wait_for_none([&] { return present.inside() - mine; }, due);
+  const std::uint64_t still = wait_for_none([&] { return inside(current) - mine; }, due);
   if (still != 0) give_up(current, still);
   if (auto* const end = end_own_threads.load(std::memory_order_acquire)) end(due);
   PyEval_RestoreThread(me);
@@ -166,16 +170,26 @@ inline void gate::interpreter_has_ended() noexcept {
     if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(nullptr);
     epoch_.store(closed(current), std::memory_order_seq_cst);
     given_up_.store(current | phase::mask, std::memory_order_seq_cst);
+    if (has_membarrier_.load(std::memory_order_relaxed)) membarrier_on_all_threads();
     // A thread that is making a state has looked before, and must not find the interpreter without
     // states. CPython may have stopped it there for ever, with tracemalloc on: so not for long.
     const attendance& present = *attendance_.load();
     deadline due(std::chrono::milliseconds(100));
     look_until([&] { return present.making.load(std::memory_order_seq_cst) == 0; }, due);
-    overdue.fetch_add(present.inside(), std::memory_order_relaxed);
+    overdue.fetch_add(inside(current), std::memory_order_relaxed);
     if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(false);
     forgotten.fetch_add(shared.exchange(0));
   }
   epoch_.store(next_life(current), std::memory_order_seq_cst);
+}
+
+inline std::uint64_t gate::inside(epoch which) const noexcept {
+  std::uint64_t calls = attendance_.load(std::memory_order_relaxed)->inside();
+  for (const attendance* one = seats_.load(std::memory_order_acquire); one != nullptr;
+       one = one->previous) {
+    if (one->opened.load(std::memory_order_relaxed) == which) calls += one->inside();
+  }
+  return calls;
 }
 
 inline state_stats gate::stats() const noexcept {
@@ -185,6 +199,9 @@ inline state_stats gate::stats() const noexcept {
   state_stats now{};
   const std::uint64_t turned_back = read(turned_back_);  // first: attaches cannot become negative
   for (const attendance* one = attendance_.load(std::memory_order_acquire); one != nullptr;
+       one = one->previous)
+    now.attaches += read(one->entered);
+  for (const attendance* one = seats_.load(std::memory_order_acquire); one != nullptr;
        one = one->previous)
     now.attaches += read(one->entered);
   now.attaches -= turned_back;

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <new>
 #include <optional>
 #include <thread>
 
@@ -24,25 +25,39 @@
 #include "../lock.hpp"
 #include "deadline.hpp"
 #include "epoch.hpp"
+#include "membarrier.hpp"
 #include "refusal.hpp"
 #include "stats.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
 
-/// The threads that the gate let in, in one epoch of the interpreter. Two numbers that only grow
-/// are both the gate and the stats. They have a cache line of their own: every attach writes them.
+/// Calls that the gate let in, in one epoch of the interpreter. Two numbers that only grow are both
+/// the gate and the stats. They have a cache line of their own: every attach writes them.
 ///
-/// Each epoch begins with a new attendance. So a call of an earlier epoch that shutdown has given
-/// up on is written off: when that call returns, it leaves the attendance in which it was counted.
+/// There is one that all threads share, for each epoch, and a `seat` for each thread that keeps a
+/// state. A call that shutdown has given up on is written off with its epoch: when that call
+/// returns, it leaves the attendance in which it was counted.
 struct alignas(64) attendance {
+  constexpr attendance() noexcept = default;
+  constexpr explicit attendance(bool is_a_seat) noexcept : is_seat(is_a_seat) {}
+
   std::atomic<std::uint64_t> entered{0};
   std::atomic<std::uint64_t> left{0};
-  std::atomic<std::uint64_t> making{0};  ///< Threads that are making a state.
-  epoch opened = phase::open;            ///< The epoch in which its threads entered.
-  attendance* previous = nullptr;        ///< Of the epoch before; never freed.
+  std::atomic<std::uint64_t> making{0};    ///< Threads that are making a state. Shared alone.
+  std::atomic<epoch> opened{phase::open};  ///< The epoch in which its calls entered.
+  attendance* previous = nullptr;          ///< Of the epoch before, or the next seat; never freed.
+  std::atomic<bool> taken{true};           ///< A seat: has a thread.
+  const bool is_seat = false;
 
-  void leave() noexcept { left.fetch_add(1, std::memory_order_release); }
+  /// Of a seat, by its own thread alone: so plain stores do.
+  void leave() noexcept {
+    if (is_seat) {
+      left.store(left.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    } else {
+      left.fetch_add(1, std::memory_order_release);
+    }
+  }
   [[nodiscard]] std::uint64_t inside() const noexcept {
     const std::uint64_t gone = left.load(std::memory_order_acquire);  // first: it never overtakes
     return entered.load(std::memory_order_seq_cst) - gone;
@@ -66,6 +81,53 @@ class gate {
     leave_unused(*present);
     return nullptr;
   }
+  /// The same for the thread that has `seat`, without a word that other threads write: the short
+  /// way in. False when it has to take the other one.
+  ///
+  /// The seat is written before the epoch is read, in the order of the program: close() writes the
+  /// epoch, has all threads pass a memory barrier, and then reads the seats.
+  [[nodiscard]] bool enter_by_seat(attendance& seat, epoch expected) noexcept {
+    if (MOORED_UNLIKELY(goes_the_long_way_.load(std::memory_order_relaxed))) return false;
+    seat.entered.store(seat.entered.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (MOORED_LIKELY(epoch_.load(std::memory_order_acquire) == expected)) return true;
+    leave_unused(seat);
+    return false;
+  }
+
+  /// A seat for the calling thread, which enters by it in the epoch `now` and gives it back; null
+  /// without memory.
+  [[nodiscard]] attendance* take_seat(epoch now) noexcept {
+    for (attendance* one = seats_.load(std::memory_order_acquire); one != nullptr;
+         one = one->previous) {
+      if (one->taken.load(std::memory_order_relaxed) ||
+          one->taken.exchange(true, std::memory_order_acquire))
+        continue;
+      one->opened.store(now, std::memory_order_relaxed);
+      return one;
+    }
+    auto* const fresh = new (std::nothrow) attendance(true);
+    if (fresh == nullptr) return nullptr;
+    fresh->opened.store(now, std::memory_order_relaxed);
+    fresh->previous = seats_.load(std::memory_order_relaxed);
+    while (!seats_.compare_exchange_weak(fresh->previous, fresh, std::memory_order_release,
+                                         std::memory_order_relaxed)) {
+    }
+    return fresh;
+  }
+  /// The thread has left it.
+  static void give_back(attendance& seat) noexcept {
+    seat.taken.store(false, std::memory_order_release);
+  }
+
+  /// While states are limited, every attach goes by the words that all threads share, and notes how
+  /// long its thread was idle.
+  void limit_states(bool limited) noexcept {
+    limits_states_.store(limited, std::memory_order_relaxed);
+    goes_the_long_way_.store(limited || !has_membarrier_.load(std::memory_order_relaxed),
+                             std::memory_order_relaxed);
+  }
+
   /// leave() after an entry that led to no attachment: it does not count as an attach.
   void leave_unused(attendance& present) noexcept {
     turned_back_.fetch_add(1, std::memory_order_relaxed);
@@ -96,7 +158,8 @@ class gate {
     return ends_unseen() && !cpython::is_running();
   }
 
-  /// How many entries there have been: a clock that costs nothing more, for what idles longest.
+  /// How many entries there have been by words that all threads share: a clock that costs nothing
+  /// more, for what idles longest.
   [[nodiscard]] std::uint64_t clock() const noexcept {
     return attendance_.load(std::memory_order_relaxed)->entered.load(std::memory_order_relaxed);
   }
@@ -177,16 +240,23 @@ class gate {
       overdue{0}, over_limit{0}, freed_late{0}, references_forgotten{0};
 
   /// In a forked child only the forking thread lives on; the other threads that were inside are
-  /// gone and never leave. `counted_in` is the attendance of the forking thread, or null.
-  void after_fork(const attendance* counted_in) noexcept {
+  /// gone and never leave. `counted_in` is the attendance of the forking thread, `seat` its own
+  /// seat, or null. Those of the other threads are free.
+  void after_fork(const attendance* counted_in, const attendance* seat) noexcept {
     opening_.renew();
     attendance& present = *attendance_.load();
     present.making.store(0);
     present.left.store(present.entered.load() - (counted_in == &present ? 1 : 0));
+    for (attendance* one = seats_.load(); one != nullptr; one = one->previous) {
+      one->left.store(one->entered.load() - (counted_in == one ? 1 : 0));
+      if (one != seat) give_back(*one);
+    }
     forgotten.fetch_add(kept.exchange(0));
   }
 
  private:
+  /// How many calls of an epoch that has been closed are inside.
+  [[nodiscard]] std::uint64_t inside(epoch which) const noexcept;
   [[nodiscard]] bool register_callback();
   [[nodiscard]] bool mark_interpreter();
   [[nodiscard]] bool has_marked_interpreter() const noexcept;
@@ -195,8 +265,11 @@ class gate {
   void give_up(epoch which, std::uint64_t still) noexcept;
 
   alignas(64) std::atomic<epoch> epoch_{0};
+  std::atomic<bool> goes_the_long_way_{true};  // beside the epoch: an attach reads both
+  std::atomic<bool> has_membarrier_{false}, limits_states_{false};
   std::atomic<bool> ends_unseen_{false}, opened_at_exit_{false};
-  std::atomic<attendance*> attendance_{&first_};
+  std::atomic<attendance*> attendance_{&first_};  // that which all threads share
+  std::atomic<attendance*> seats_{nullptr};
   std::atomic<epoch> given_up_{0};  // the latest epoch that shutdown has stopped waiting for
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};

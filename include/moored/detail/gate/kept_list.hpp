@@ -15,7 +15,7 @@
 
 #include "../cpython/state_contents.hpp"
 #include "../lock.hpp"
-#include "epoch.hpp"
+#include "gate.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
@@ -25,7 +25,8 @@ namespace detail {
 /// outlives it.
 class keeper {
  public:
-  constexpr explicit keeper(epoch now) noexcept : kept_in(now) {}
+  constexpr explicit keeper(epoch now, const attendance* its_seat = nullptr) noexcept
+      : kept_in(now), seat(its_seat) {}
 
   /// Its thread is in use from now on. True when the state is to be released.
   ///
@@ -50,6 +51,7 @@ class keeper {
 
   std::atomic<std::uint64_t> idle_since_{busy};
   const epoch kept_in;
+  const attendance* const seat;      // by which it may be inside without a word in idle_since_
   PyThreadState* adopted = nullptr;  // the mutex of the list guards it
   keeper* previous = nullptr;
   keeper* next = nullptr;
@@ -69,8 +71,8 @@ class keepers {
   }
 
   /// The calling thread keeps a state, and is using it.
-  [[nodiscard]] keeper* add(epoch now) noexcept {
-    auto* const made = new (std::nothrow) keeper(now);
+  [[nodiscard]] keeper* add(epoch now, const attendance* seat) noexcept {
+    auto* const made = new (std::nothrow) keeper(now, seat);
     if (made == nullptr) return &unlisted;
     const locked lock(mutex_);
     made->next = &ends_;
@@ -144,6 +146,7 @@ class keepers {
       for (keeper* one = ends_.next; one != &ends_; one = one->next) {
         if (one->kept_in != now || one->is_marked()) continue;
         ++staying;
+        if (one->seat != nullptr && one->seat->inside() != 0) continue;
         const std::uint64_t its = one->idle_since_.load(std::memory_order_relaxed);
         if (its >= since) continue;
         longest = one;

@@ -48,6 +48,7 @@ class thread_record {
   PyThreadState* shared = nullptr;   ///< The shared or borrowed state that this thread is using.
   keeper* listed = &unlisted;        ///< What other threads see of its keeping.
   attendance* counted_in = nullptr;  ///< Where it is counted in at the gate; null: it is not.
+  attendance* seat = nullptr;        ///< Its own place at the gate; null before it keeps a state.
 
   [[nodiscard]] keeping keeps() const noexcept { return keeping_; }
   [[nodiscard]] presence where() const noexcept { return presence_; }
@@ -71,7 +72,7 @@ class thread_record {
     keeping_ = what;
     kept = state;
     kept_in = now;
-    if (what == keeping::made && presence_ != presence::lending) fast = now;
+    if (what == keeping::made && presence_ != presence::lending && seat != nullptr) fast = now;
     check();
   }
   /// made or adopted -> nothing.
@@ -154,7 +155,7 @@ class thread_record {
   void lend_no_more(presence before) noexcept {
     assert(presence_ == presence::lending);
     presence_ = before;
-    if (keeping_ == keeping::made) fast = kept_in;
+    if (keeping_ == keeping::made && seat != nullptr) fast = kept_in;
     check();
   }
   /// In the child of a fork, on the thread that forked: what it kept is CPython's. Where it is
@@ -177,7 +178,9 @@ class thread_record {
     assert((kept != nullptr) == keeps_one);
     assert((kept_in != 0) == keeps_one);
     assert(keeps_one || (departure_ == departure::none && listed == &unlisted));
-    assert(fast == (keeping_ == keeping::made && presence_ != presence::lending ? kept_in : 0));
+    assert(fast == (keeping_ == keeping::made && presence_ != presence::lending && seat != nullptr
+                        ? kept_in
+                        : 0));
     assert((shared != nullptr) == (presence_ == presence::sharing));
     assert(presence_ == presence::lending ||
            (counted_in == nullptr) == (presence_ == presence::outside));
@@ -192,7 +195,7 @@ class thread_record {
 };
 
 MOORED_TLS_MODEL MOORED_CONSTINIT inline thread_local thread_record this_thread;
-static_assert(sizeof(thread_record) <= 56);
+static_assert(sizeof(thread_record) <= 64);
 
 // The three questions about being attached. Each may be asked by any thread at any time.
 

@@ -7,6 +7,8 @@
 // frees the state.
 #pragma once
 
+#include <utility>
+
 #include "../gate/closing.hpp"
 
 MOORED_NAMESPACE_BEGIN
@@ -15,11 +17,26 @@ namespace detail {
 /// Where an adopted state is marked, in its dict; see adopted.hpp.
 inline constexpr const char* adoption_key = "moored.adoption";
 
+/// The thread has a seat at the gate in the epoch `now`, if there is memory for it.
+inline void sit(thread_record& me, epoch now) noexcept {
+  if (me.seat == nullptr) {
+    me.seat = the_gate.take_seat(now);
+  } else if (me.counted_in != me.seat) {
+    me.seat->opened.store(now, std::memory_order_relaxed);
+  }
+}
+/// The thread ends. One that is still inside by its seat keeps it for good.
+inline void get_up(thread_record& me) noexcept {
+  if (me.seat == nullptr || me.counted_in == me.seat || me.fast != 0) return;
+  gate::give_back(*std::exchange(me.seat, nullptr));
+}
+
 /// The thread has begun to keep a state, with which the limit may be exceeded.
 inline void start_keeping(thread_record& me, keeping what, PyThreadState* state,
                           epoch now) noexcept {
+  if (what == keeping::made) sit(me, now);
   me.keep(what, state, now);
-  me.listed = the_keepers.add(now);
+  me.listed = the_keepers.add(now, what == keeping::made ? me.seat : nullptr);
   if (me.counted_in == nullptr) me.listed->rest(the_gate.clock());
   the_gate.kept.fetch_add(1, std::memory_order_relaxed);
 }
@@ -71,6 +88,7 @@ struct made_state_end {
     if (me.keeps() == keeping::made) release_made_state(me, true);
     // thread_locals destroyed after this one may still attach, by a temporary state
     if (me.kept == nullptr) me.keep_no_more(keeping::ended);
+    get_up(me);
   }
   // The first use of a thread_local on a thread is what registers its destructor.
   void arm() const noexcept { stay_loaded(); }
