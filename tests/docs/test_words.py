@@ -18,7 +18,7 @@ PAGES = [
     if name not in GENERATED
 ]
 PERSONS = re.compile(
-    r"\b(?:who|whom|whose|whoever|(?:some|any|every)(?:body|one)|nobody|no one)\b",
+    r"\b(?:wh(?:o|om|ose|oever)|(?:some|any|every)(?:body|one)|no(?:body| one))\b",
     re.IGNORECASE,
 )
 
