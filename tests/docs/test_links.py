@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support.processes import succeed
+from support.checkout import CHECKOUT, files
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-FILES = [Path(name) for name in succeed("git", "-C", CHECKOUT, "ls-files").split()]
+FILES = files()
 PAGES = [str(file) for file in FILES if file.suffix == ".md"]
 TOP = {file.parts[0] for file in FILES if len(file.parts) > 1}
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from support.processes import succeed
+from support.checkout import CHECKOUT, files
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 GENERATED = {"docs/measure/safety.md"}
 PAGES = [
-    name
-    for name in succeed(
-        *("git", "-C", CHECKOUT, "ls-files", "*.md", ":!include", ":!lab")
-    ).splitlines()
-    if name not in GENERATED
+    str(path)
+    for path in files()
+    if path.suffix == ".md"
+    and path.parts[0] not in ("include", "lab")
+    and str(path) not in GENERATED
 ]
 PERSONS = re.compile(
     r"\b(?:wh(?:o|om|ose|oever)|(?:some|any|every)(?:body|one)|no(?:body| one))\b",

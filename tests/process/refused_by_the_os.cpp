@@ -299,9 +299,13 @@ TEST(fault, an_adopted_state_without_a_reaper_is_cleared_by_the_next_thread_that
     end_without_a_reaper();
     EXPECT_EQ(states(), before + 1);
     on_foreign_thread([] { as_another_binding([] { EXPECT_TRUE(moored::keep_thread()); }); });
+    {
+      // The second state has a reaper, which a busy machine may let run late as well.
+      const moored::detachment detached;
+      while (moored::stats().states_kept != 0) std::this_thread::yield();
+    }
     EXPECT_EQ(states(), before);
-    EXPECT_EQ(moored::stats().states_kept, 0U);
-    EXPECT_EQ(moored::stats().states_freed_late, 1U);
+    EXPECT_GE(moored::stats().states_freed_late, 1U);
   });
 }
 
