@@ -135,8 +135,9 @@ inline PyObject* end_reaper_before_fork(PyObject*, PyObject*) {
 }
 
 /// Has Python call that, once in each epoch. Attached to the main interpreter; leaves no exception.
-/// Without memory for it, a fork may meet the reaper's thread.
-inline void prepare_for_forks(epoch now) noexcept {
+/// Without memory for it, a fork may meet the reaper's thread. Not noexcept: a late thread may be
+/// unwound in the import, see versions.hpp.
+inline void prepare_for_forks(epoch now) {
   static std::atomic<epoch> prepared{0};
   if (prepared.exchange(now, std::memory_order_relaxed) == now) return;
   static PyMethodDef method = {"moored_before_fork", end_reaper_before_fork, METH_NOARGS,
