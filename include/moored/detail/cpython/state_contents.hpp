@@ -18,8 +18,9 @@ namespace cpython {
 
 class state_contents {
  public:
-  /// Checks the fields once. Attached by `state`, without an exception; leaves none.
-  static void find(PyThreadState* state) noexcept {
+  /// Checks the fields once. Attached by `state`, without an exception; leaves none. Not noexcept:
+  /// it runs Python code, under which a late thread may be unwound (see versions.hpp).
+  static void find(PyThreadState* state) {
     if (found_.load(std::memory_order_relaxed) != found::unknown) return;
     const bool right =
         PyThreadState_GetDict() == state->dict && shows_context(state) && shows_sentinel(state);
@@ -75,7 +76,7 @@ class state_contents {
  private:
   enum class found : char { unknown, yes, no };
 
-  [[nodiscard]] static bool shows_context(const PyThreadState* state) noexcept {
+  [[nodiscard]] static bool shows_context(const PyThreadState* state) {
     PyObject* const before = state->context;
     PyObject* const copy = PyContext_CopyCurrent();
     if (copy == nullptr) return false;
@@ -90,7 +91,7 @@ class state_contents {
 #if MOORED_HAS_LOCAL_SENTINEL
   /// A threading.local has, for each thread that used it, a weak reference to that thread's
   /// sentinel, in a set.
-  [[nodiscard]] static bool shows_sentinel(const PyThreadState* state) noexcept {
+  [[nodiscard]] static bool shows_sentinel(const PyThreadState* state) {
     PyObject* const thread = PyImport_ImportModule("_thread");
     PyObject* const local =
         thread != nullptr ? PyObject_CallMethod(thread, "_local", nullptr) : nullptr;
@@ -106,7 +107,7 @@ class state_contents {
     for (PyObject* const one : {all, parts, gc, local, thread}) Py_XDECREF(one);
     return shown;
   }
-  [[nodiscard]] static bool holds_sentinel_of(const PyThreadState* state, PyObject* set) noexcept {
+  [[nodiscard]] static bool holds_sentinel_of(const PyThreadState* state, PyObject* set) {
     bool holds = false;
     PyObject* const all = PyObject_GetIter(set);
     while (PyObject* const reference = all != nullptr ? PyIter_Next(all) : nullptr) {
