@@ -16,8 +16,6 @@ PERSONS = re.compile(
 )
 TEXT = {".c", ".cpp", ".h", ".hpp", ".md", ".py", ".pyi", ".pyx", ".rs", ".sh", ".toml", ".txt"}
 SELF = "tools/words.py"
-
-
 FOLDERS = ("docs", "examples", "include", "lab", "python", "src", "tests", "tools", ".")
 
 

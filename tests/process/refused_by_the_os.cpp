@@ -21,7 +21,7 @@ namespace {
 
 /// Ends the interpreter while a thread is inside, which has been let in again and again: the end
 /// waits for it, and lets no thread in afterwards.
-void end_while_a_thread_is_inside() {
+void end_while_a_thread_is_inside(bool by_its_seat) {
   std::atomic<bool> is_inside{false}, has_left{false}, was_let_in_late{false};
   semaphore go_on;
   std::thread late([&] {
@@ -31,6 +31,9 @@ void end_while_a_thread_is_inside() {
     }
     {
       const moored::attachment attached = moored::try_attach();
+      const moored::detail::thread_record& me = moored::detail::this_thread;
+      EXPECT_NE(me.counted_in, nullptr);
+      EXPECT_EQ(me.counted_in == me.seat, by_its_seat);
       const moored::detachment detached;
       is_inside = true;
       go_on.acquire();
@@ -58,7 +61,7 @@ TEST(gate, waits_for_a_thread_that_is_inside_by_its_seat) {
   in_child([] {
     Py_InitializeEx(0);
     ASSERT_TRUE(moored::open());
-    end_while_a_thread_is_inside();
+    end_while_a_thread_is_inside(true);
   });
 }
 
@@ -68,7 +71,7 @@ TEST(gate, goes_by_shared_words_where_membarrier_is_forbidden) {
     Py_InitializeEx(0);
     ASSERT_TRUE(moored::open());
     EXPECT_FALSE(moored::detail::register_membarrier());
-    end_while_a_thread_is_inside();
+    end_while_a_thread_is_inside(false);
   });
 }
 
@@ -77,7 +80,7 @@ TEST(gate, closes_where_membarrier_was_forbidden_after_it_was_opened) {
     Py_InitializeEx(0);
     ASSERT_TRUE(moored::open());
     if (!forbid(SYS_membarrier)) return;
-    end_while_a_thread_is_inside();
+    end_while_a_thread_is_inside(true);
   });
 }
 

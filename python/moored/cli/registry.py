@@ -37,7 +37,7 @@ def named_in(modules: Mapping[str, str], words: Sequence[str]) -> str | None:
     named = words[0] if words and not words[0].startswith("-") else None
     if named is None or named in modules:
         return named
-    if named in OF_THE_LAB:
+    if named in OF_THE_LAB and not modules.keys().isdisjoint(OWN):  # not within a group
         raise CommandError(f"{named}: {LAB_IS_MISSING}", ExitCode.NOT_POSSIBLE_HERE)
     raise CommandError(
         f"there is no command {named!r}; there are: {', '.join(modules)}", ExitCode.USAGE

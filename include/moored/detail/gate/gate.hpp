@@ -39,16 +39,13 @@ namespace detail {
 /// state. A call that shutdown has given up on is written off with its epoch: when that call
 /// returns, it leaves the attendance in which it was counted.
 struct alignas(64) attendance {
-  constexpr attendance() noexcept = default;
-  constexpr explicit attendance(bool is_a_seat) noexcept : is_seat(is_a_seat) {}
-
   std::atomic<std::uint64_t> entered{0};
   std::atomic<std::uint64_t> left{0};
   std::atomic<std::uint64_t> making{0};    ///< Threads that are making a state. Shared alone.
   std::atomic<epoch> opened{phase::open};  ///< The epoch in which its calls entered.
   attendance* previous = nullptr;          ///< Of the epoch before, or the next seat; never freed.
-  std::atomic<bool> taken{true};           ///< A seat: has a thread.
-  const bool is_seat = false;
+  std::atomic<bool> taken{false};          ///< A seat: has a thread.
+  bool is_seat = false;                    ///< Set before another thread sees it.
 
   /// Of a seat, by its own thread alone: so plain stores do.
   void leave() noexcept {
@@ -106,8 +103,10 @@ class gate {
       one->opened.store(now, std::memory_order_relaxed);
       return one;
     }
-    auto* const fresh = new (std::nothrow) attendance(true);
+    auto* const fresh = new (std::nothrow) attendance;
     if (fresh == nullptr) return nullptr;
+    fresh->is_seat = true;
+    fresh->taken.store(true, std::memory_order_relaxed);
     fresh->opened.store(now, std::memory_order_relaxed);
     fresh->previous = seats_.load(std::memory_order_relaxed);
     while (!seats_.compare_exchange_weak(fresh->previous, fresh, std::memory_order_release,

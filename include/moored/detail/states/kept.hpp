@@ -117,11 +117,13 @@ inline void count_if_over_limit(const thread_record& me) noexcept {
 /// thread may have taken tracemalloc's lock down in between: there the state stays with the thread,
 /// and finalization frees it.
 inline void release_for_good(PyGILState_STATE token) noexcept {
-  cpython::drop_locals_before_last_release(adoption_key);
   if (MOORED_UNLIKELY(the_gate.opened_at_exit())) {
+    if (PyObject* const locals = PyThreadState_GetDict())
+      cpython::drop_locals(locals, adoption_key);
     the_gate.forgotten.fetch_add(1, std::memory_order_relaxed);
     PyEval_SaveThread();
   } else {
+    cpython::drop_locals_before_last_release(adoption_key);
     the_gate.freed.fetch_add(1, std::memory_order_relaxed);
     PyGILState_Release(token);
   }
