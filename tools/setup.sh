@@ -44,6 +44,7 @@ find_missing() {
   has_header benchmark/benchmark.h || required="$required libbenchmark-dev"
   has wrk || useful="$useful wrk"
   has ccache || useful="$useful ccache"
+  has chromium || useful="$useful chromium"   # moored doctor's page is opened in it
   has clang++ || useful="$useful clang"   # make lint's analysis of locks
   # For programs that the tests run unmodified: GStreamer and Gio, PortAudio, Qt.
   python_can /usr/bin/python3 'import gi; gi.require_version("Gst", "1.0")' ||

@@ -43,6 +43,12 @@ inline constexpr std::array<strategy, 4> strategies{strategy::temporary, strateg
   return std::nullopt;
 }
 
+/// For try_attach(urgent), keep_thread(urgent) and install(urgent): see urgent.hpp.
+struct urgent_t {
+  explicit urgent_t() = default;
+};
+inline constexpr urgent_t urgent{};
+
 /// Thrown by attach().
 class interpreter_closed : public std::runtime_error {
  public:
@@ -94,10 +100,12 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   friend attachment try_attach(strategy) noexcept;
   friend attachment attach_slowly(strategy) noexcept;
   friend attachment try_attach(const interpreter&) noexcept;
+  friend attachment try_attach(urgent_t) noexcept;
 
   enum class undo : std::uint8_t {
     nothing,         // nested: the thread was attached already
     save,            // PyEval_SaveThread: our own kept state
+    save_and_pay,    // the same, for which the GIL was asked for at once
     release,         // PyGILState_Release: another binding's state
     free_temporary,  // the same, of a temporary one: and count it
     stop_sharing,
@@ -174,13 +182,16 @@ inline bool attachment::end_by_seat() const noexcept {
   // On a state that outlives the attachment, the thread's next call would meet an exception that
   // this one has left set. Code further out, or the owner of the state, may mean it.
   const bool is_outermost = counted_in_ || how_ == undo::end_visit;
-  const PyThreadState* const known = how_ == undo::save ? me.kept : nullptr;
+  const bool saves = how_ == undo::save || how_ == undo::save_and_pay;
+  const PyThreadState* const known = saves ? me.kept : nullptr;
   if (MOORED_UNLIKELY(is_outermost && how_ != undo::release && cpython::has_exception(known)))
     cpython::report_exception();
+  if (is_outermost) cpython::settle_urgent_turn();
   switch (how_) {
     case undo::nothing:
       return;
     case undo::save:
+    case undo::save_and_pay:
       if (MOORED_LIKELY(me.leaves() == detail::departure::none || !counted_in_)) {
         PyEval_SaveThread();
       } else {
@@ -192,11 +203,11 @@ inline bool attachment::end_by_seat() const noexcept {
         detail::release_for_good(token_);
       } else {
         detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-        PyGILState_Release(token_);
+        cpython::release(token_);
       }
       break;
     case undo::release:
-      PyGILState_Release(token_);
+      cpython::release(token_);
       if (me.leaves() == detail::departure::over_limit && counted_in_)
         detail::release_adopted_state(me);
       break;
@@ -225,7 +236,7 @@ namespace detail {
     why = PyErr_ExceptionMatches(PyExc_MemoryError) ? refusal::no_memory : refusal::no_interpreter;
     PyErr_Clear();
   }
-  PyGILState_Release(*token);
+  cpython::release(*token);
   return why;
 }
 

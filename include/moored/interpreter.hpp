@@ -63,7 +63,7 @@ inline bool main_is_ready() noexcept {
     if (!token) return;
     opened = the_gate.open();
     PyErr_Clear();
-    PyGILState_Release(*token);
+    cpython::release(*token);
   });
   return ran && opened && against_shown_states(the_gate.now()) == refusal::none;
 }

@@ -55,6 +55,10 @@ moored_status moored_attach(moored_attachment* attachment);
 /* The same by another strategy, a moored_strategy. */
 moored_status moored_attach_by(moored_attachment* attachment, int how);
 
+/* moored_attach that asks a busy holder of the GIL to let go at once, where moored_install_urgent
+ * has prepared that. */
+moored_status moored_attach_urgent(moored_attachment* attachment);
+
 /* Ends what moored_attach began. Attachments of one thread end in the reverse order of their
  * beginning. */
 void moored_detach(moored_attachment* attachment);
@@ -90,6 +94,8 @@ typedef struct moored_state_stats {
   uint64_t states_over_limit;
   uint64_t states_freed_late;
   uint64_t references_forgotten;
+  uint64_t urgent_requests;
+  uint64_t urgent_requests_denied;
 } moored_state_stats;
 
 moored_state_stats moored_stats(void);
@@ -98,6 +104,15 @@ moored_state_stats moored_stats(void);
  * process. Installing again is installing once. Unlike the others, call it with the GIL held, or
  * before Py_Initialize. */
 moored_status moored_install(void);
+
+/* Prepares urgent attaches for the process; see moored::install(urgent). MOORED_UNSUPPORTED where
+ * they are ordinary ones, or reach a busy main thread alone. Unless `why` is null it is set to the
+ * reason, of static storage, or to null. Call it with the GIL held. */
+moored_status moored_install_urgent(const char** why);
+
+/* How much of its time a busy holder of the GIL may lose to urgent attaches, from 0 to 1; 0.1
+ * unless set. */
+void moored_set_urgent_budget(double share);
 
 /* What the chunk cache has done in this process; see moored::chunk_stats. */
 typedef struct moored_chunk_stats {

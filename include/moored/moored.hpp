@@ -11,4 +11,5 @@
 #include "promise.hpp"       // futures completed by native threads, without the GIL
 #include "python_error.hpp"  // a Python exception as a C++ exception
 #include "reference.hpp"     // a reference that any thread may let go
+#include "urgent.hpp"        // attaches that get the GIL from a busy thread in microseconds
 #include "version.hpp"       // the version number

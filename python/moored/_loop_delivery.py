@@ -73,6 +73,11 @@ class LoopDelivery:
         self._watch = None
         self.stop()
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether it delivers as soon as the descriptor is readable."""
+        return not self._linger
+
     def on_readable(self) -> None:
         """Deliver, or, while it lingers, deliver later."""
         if self._linger and self._loop.time() < self._next:
@@ -100,17 +105,32 @@ class LoopDelivery:
         except (SystemExit, KeyboardInterrupt):
             raise  # they end the loop's run, as from any other callback
         except BaseException as error:
-            self._loop.call_exception_handler(
-                {
-                    "message": f"the handler of channel {self._native.name!r} raised",
-                    "exception": error,
-                }
-            )
+            self._report(error)
         finally:
             if self._linger:
                 self._next = self._loop.time() + self._linger
-            if more and not self._loop.is_closed():
-                self._loop.call_soon(self._deliver)
+            if more:
+                self._deliver_soon()
+
+    def on_left(self, error: BaseException | None) -> None:
+        """Go on: a delivery by native code has left something, or the handler raised this."""
+        try:
+            if error is not None:
+                self._report(error)
+        finally:
+            self._deliver_soon()
+
+    def _report(self, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"the handler of channel {self._native.name!r} raised",
+                "exception": error,
+            }
+        )
+
+    def _deliver_soon(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon(self._deliver)
 
 
 def current_delivery(native: _core.Channel) -> LoopDelivery | None:

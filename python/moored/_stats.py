@@ -19,6 +19,8 @@ class Stats(TypedDict):
     states_over_limit: int
     states_freed_late: int
     references_forgotten: int
+    urgent_requests: int
+    urgent_requests_denied: int
     chunk_hits: int
     chunk_misses: int
     chunks_held: int

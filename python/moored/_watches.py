@@ -20,12 +20,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
+from . import _core
 from ._loops import NO_LOOP, current_gevent_hub, running_asyncio_loop, runs_trio
 
 if TYPE_CHECKING:
     import asyncio
-
-    from . import _core
 
 # Which channel, and whether it is the descriptor for its handler.
 Key = tuple[int, bool]
@@ -37,8 +36,17 @@ W = TypeVar("W", bound="Watch")
 class Delivery(Protocol):
     """What runs a channel's handler in a loop."""
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the handler runs as soon as the descriptor is readable."""
+        ...
+
     def on_readable(self) -> None:
         """Run the handler now or soon."""
+        ...
+
+    def on_left(self, error: BaseException | None) -> None:
+        """Go on soon: the handler left something, or raised this."""
         ...
 
     def on_loop_end(self) -> None:
@@ -170,32 +178,43 @@ class Seats:
 # -- asyncio and uvloop ---------------------------------------------------------------------------
 
 
-class AsyncioWatch(Watch):
+class AsyncioWatch(Watch, _core.Reader):
     """A reader in an asyncio loop, as long as the loop lives: to register costs more than a wake.
 
-    Nothing but the loop refers to this object for long. When the loop is closed it drops its
-    callbacks and what they are called with, and so this ends.
+    The loop calls it as it is, and a handler that is to run at once is run by native code. Nothing
+    but the loop refers to this object for long. When the loop is closed it drops its callbacks and
+    what they are called with, and so this ends.
     """
 
     def __init__(
         self, native: _core.Channel, loop: asyncio.AbstractEventLoop, for_handler: bool
     ) -> None:
         super().__init__(native, for_handler)
+        _core.Reader.__init__(self, self.descriptor)
+        # An extension with an older moored has one descriptor for waiters, too.
+        self._has_no_waiters = for_handler and native.can_subscribe
         self._loop = loop
         self._waiters: set[asyncio.Future[None]] = set()
         self._delivery: Delivery | None = None
         self._fd = self.descriptor.fileno()
-        loop.add_reader(self._fd, _tell, self)
+        loop.add_reader(self._fd, self)
 
-    def tell(self) -> Delivery | None:
-        """Wake those that wait, and return what is to run the handler."""
-        self.descriptor.acknowledge()
+    def on_told(self) -> None:
+        """Wake those that wait, and have the handler run."""
         delivery = self._delivery
         if self.descriptor.channel_closed:
             self.end()
         else:
             self._wake()
-        return delivery
+        # What the handler raises may be kept for long, and keeps this frame.
+        del self
+        if delivery is not None:
+            delivery.on_readable()
+
+    def on_left(self, error: BaseException | None, /) -> None:
+        """Have the delivery go on."""
+        if self._delivery is not None:
+            self._delivery.on_left(error)
 
     async def wait(self) -> None:
         """Return when the descriptor has been readable."""
@@ -216,6 +235,7 @@ class AsyncioWatch(Watch):
     def deliver_to(self, delivery: Delivery | None) -> None:
         """Say what runs the handler; None for nothing."""
         self._delivery = delivery
+        self.delivers = self._has_no_waiters and delivery is not None and delivery.is_direct
         if self.is_unused and not self.ended and not self.is_inherited:
             self.end_soon()
 
@@ -224,6 +244,7 @@ class AsyncioWatch(Watch):
             return
         self.ended = True
         self._delivery = None
+        self.delivers = False
         self._wake()
         if self.is_inherited:
             return
@@ -252,14 +273,6 @@ class AsyncioWatch(Watch):
         delivery = getattr(self, "_delivery", None)
         if delivery is not None:
             delivery.on_loop_end()
-
-
-def _tell(watch: AsyncioWatch) -> None:
-    delivery = watch.tell()
-    # What the handler raises may be kept for long, and keeps this frame.
-    del watch
-    if delivery is not None:
-        delivery.on_readable()
 
 
 _asyncio: WeakKeyDictionary[Any, WeakValueDictionary[Key, AsyncioWatch]] = WeakKeyDictionary()

@@ -106,6 +106,17 @@ moored_status send(moored_channel* channel, const void* data, std::size_t size,
   }
 }
 
+/// Fills `attachment`, unless it is live, with what `try_it` gives.
+template <class Attach>
+moored_status fill(moored_attachment* attachment, Attach try_it) {
+  if (attachment == nullptr) return MOORED_BAD_ARGUMENT;
+  if (this_threads_live.has(attachment)) return MOORED_ATTACHED_ALREADY;
+  auto* const attached = new (attachment->opaque) moored::attachment;
+  *attached = try_it();
+  if (*attached) this_threads_live.add(attachment);
+  return static_cast<moored_status>(attached->why());
+}
+
 }  // namespace
 
 extern "C" {
@@ -201,13 +212,16 @@ moored_channel_stats moored_stats_of_channel(const moored_channel* channel) {
 }
 
 moored_status moored_attach_by(moored_attachment* attachment, int how) {
-  if (attachment == nullptr) return MOORED_BAD_ARGUMENT;
-  if (this_threads_live.has(attachment)) return MOORED_ATTACHED_ALREADY;
-  auto* const attached = new (attachment->opaque) moored::attachment;
-  if (how < MOORED_TEMPORARY || how > MOORED_BORROWED) return MOORED_BAD_ARGUMENT;
-  *attached = moored::try_attach(static_cast<moored::strategy>(how));
-  if (*attached) this_threads_live.add(attachment);
-  return static_cast<moored_status>(attached->why());
+  if (attachment != nullptr && (how < MOORED_TEMPORARY || how > MOORED_BORROWED)) {
+    if (this_threads_live.has(attachment)) return MOORED_ATTACHED_ALREADY;
+    new (attachment->opaque) moored::attachment;  // it bears a moored_detach
+    return MOORED_BAD_ARGUMENT;
+  }
+  return fill(attachment, [how] { return moored::try_attach(static_cast<moored::strategy>(how)); });
+}
+
+moored_status moored_attach_urgent(moored_attachment* attachment) {
+  return fill(attachment, [] { return moored::try_attach(moored::urgent); });
 }
 
 moored_status moored_attach(moored_attachment* attachment) {
@@ -249,6 +263,16 @@ moored_state_stats moored_stats() {
 moored_status moored_install() {
   return moored::install() == moored::cache_status::nothing_to_gain ? MOORED_NOTHING_TO_GAIN
                                                                     : MOORED_OK;
+}
+
+moored_status moored_install_urgent(const char** why) {
+  const moored::urgent_support support = moored::install(moored::urgent);
+  if (why != nullptr) *why = support.why;
+  return support.by == moored::urgent_means::request ? MOORED_OK : MOORED_UNSUPPORTED;
+}
+
+void moored_set_urgent_budget(double share) {
+  moored::set_urgent_budget(share);
 }
 
 moored_chunk_stats moored_stats_of_chunks() {

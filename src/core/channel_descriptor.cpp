@@ -21,7 +21,7 @@ struct descriptor {
   pid_t process;
 };
 
-PyTypeObject* descriptor_type = nullptr;
+PyTypeObject* the_type = nullptr;
 
 descriptor* as_descriptor(PyObject* self) noexcept {
   return reinterpret_cast<descriptor*>(self);
@@ -33,13 +33,8 @@ PyObject* fileno(PyObject* self, PyObject*) {
   return nullptr;
 }
 
-PyObject* acknowledge(PyObject* self, PyObject*) {
-  const descriptor& mine = *as_descriptor(self);
-  if (mine.fd < 0) Py_RETURN_NONE;
-  if (mine.subscribed)
-    mine.calls->acknowledge_own(mine.calls.channel(), mine.fd);
-  else if (mine.process == ::getpid())  // an older moored shares it with the child of a fork
-    mine.calls->acknowledge(mine.calls.channel());
+PyObject* acknowledge_for_python(PyObject* self, PyObject*) {
+  acknowledge(self);
   Py_RETURN_NONE;
 }
 
@@ -69,7 +64,8 @@ void destroy(PyObject* self) {
 
 std::array methods{
     PyMethodDef{"fileno", fileno, METH_NOARGS, "Its number."},
-    PyMethodDef{"acknowledge", acknowledge, METH_NOARGS, "Make it unreadable until the next wake."},
+    PyMethodDef{"acknowledge", acknowledge_for_python, METH_NOARGS,
+                "Make it unreadable until the next wake."},
     PyMethodDef{"close", close, METH_NOARGS, "Give it back."},
     PyMethodDef{nullptr, nullptr, 0, nullptr},
 };
@@ -90,7 +86,7 @@ std::array slots{
 }  // namespace
 
 PyObject* make_descriptor(const channel_calls& calls, bool subscribed) {
-  PyObject* const self = descriptor_type->tp_alloc(descriptor_type, 0);
+  PyObject* const self = the_type->tp_alloc(the_type, 0);
   if (self == nullptr) return nullptr;
   descriptor& mine = *as_descriptor(self);
   mine.calls.hold(calls);
@@ -102,13 +98,31 @@ PyObject* make_descriptor(const channel_calls& calls, bool subscribed) {
   return nullptr;
 }
 
+void acknowledge(PyObject* descriptor) noexcept {
+  const auto& mine = *as_descriptor(descriptor);
+  if (mine.fd < 0) return;
+  if (mine.subscribed)
+    mine.calls->acknowledge_own(mine.calls.channel(), mine.fd);
+  else if (mine.calls.can_subscribe() || mine.process == ::getpid())
+    mine.calls->acknowledge(
+        mine.calls.channel());  // an older moored's is the parent's in a fork's child
+}
+
+const channel_calls& calls_of_descriptor(PyObject* descriptor) noexcept {
+  return as_descriptor(descriptor)->calls;
+}
+
+PyTypeObject* descriptor_type() noexcept {
+  return the_type;
+}
+
 PyObject* make_descriptor_type() {
   PyType_Spec spec{
       "moored._core.Descriptor", sizeof(descriptor), 0,
       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
       slots.data()};
   PyObject* const type = PyType_FromSpec(&spec);
-  descriptor_type = reinterpret_cast<PyTypeObject*>(type);
+  the_type = reinterpret_cast<PyTypeObject*>(type);
   return type;
 }
 

@@ -12,6 +12,15 @@ namespace moored_core {
 /// handler. GIL held.
 [[nodiscard]] PyObject* make_descriptor(const channel_calls& calls, bool subscribed);
 
+/// Makes a Descriptor unreadable until the next wake. GIL held.
+void acknowledge(PyObject* descriptor) noexcept;
+
+/// The calls of a Descriptor's channel, as long as it lives. GIL held.
+[[nodiscard]] const channel_calls& calls_of_descriptor(PyObject* descriptor) noexcept;
+
+/// The type, borrowed; null before it is made.
+[[nodiscard]] PyTypeObject* descriptor_type() noexcept;
+
 /// Makes the type, a borrowed reference; null with an exception. GIL held.
 [[nodiscard]] PyObject* make_descriptor_type();
 

@@ -1,5 +1,7 @@
 // moored._core: what Python sees of the library. Importing it opens the closing gate.
 #include "channel.hpp"
+#include "channel_reader.hpp"
+#include "event_loop.hpp"
 #include "foreign_thread.hpp"
 #include "keeps_thread.hpp"
 #include "run_beside.hpp"
@@ -25,15 +27,42 @@ using moored::run::run_table;
 using moored_core::run_beside;
 
 // Not by nanobind, whose functions are noexcept: Python may end the thread here by unwinding it.
-PyObject* keep_thread(PyObject*, PyObject*) {
-  return PyBool_FromLong(moored_core::keep_foreign_thread());
+PyObject* keep_thread(PyObject*, PyObject* arguments, PyObject* names) {
+  int urgent = 0;
+  std::array<char*, 2> keywords{const_cast<char*>("urgent"), nullptr};
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "|$p:keep_thread", keywords.data(), &urgent))
+    return nullptr;
+  const bool keeps = moored_core::keep_foreign_thread();
+  if (keeps && urgent != 0) moored::cpython::be_urgent();
+  return PyBool_FromLong(keeps);
+}
+
+/// None, or why urgent attaches are not to be had here.
+nb::object install_urgent() {
+  const moored::urgent_support support = moored::install(moored::urgent);
+  return support.why == nullptr ? nb::none() : nb::object(nb::str(support.why));
+}
+
+void set_urgent_budget(const nb::object& given) {
+  const double share = PyFloat_AsDouble(given.ptr());
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  if (!(share >= 0.0 && share <= 1.0))
+    throw nb::value_error("the budget is a share of time, from 0 to 1");
+  moored::set_urgent_budget(share);
+  if (const run_table* const run = run_beside()) run->set_urgent_budget(share);
 }
 
 PyMethodDef methods[] = {
-    {"keep_thread", keep_thread, METH_NOARGS,
-     "keep_thread()\n--\n\n"
+    {"keep_thread", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(keep_thread)),
+     METH_VARARGS | METH_KEYWORDS,
+     "keep_thread(*, urgent=False)\n--\n\n"
      "Keep the calling thread's state until the thread ends, and say whether it is kept.\n\n"
-     "For callbacks on foreign threads. On a thread that Python made it does nothing."},
+     "For callbacks on foreign threads. On a thread that Python made it does nothing. With urgent, "
+     "the thread's later callbacks get the GIL from a busy thread in microseconds, once "
+     "install(urgent=True) was called."},
+    {"deliver_or_wait", moored_core::deliver_or_wait, METH_VARARGS,
+     "deliver_or_wait(epoll, readers, timeout, report, /)\n--\n\n"
+     "Wait, and call the readers of what is ready. True when anything else is."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -99,6 +128,8 @@ NB_MODULE(_core, module) {
   module.attr("__version__") = MOORED_VERSION;
   if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw nb::python_error();
   module.attr("Channel") = nb::steal(moored_core::make_channel_type());
+  module.attr("Reader") = nb::steal(moored_core::make_reader_type());
+  module.attr("asks_loop") = nb::steal(moored_core::make_asks_loop_type());
   module.attr("keeps_thread") = nb::steal(moored_core::make_keeps_thread_type());
   module.def("release_thread", &release_thread,
              "Let the calling thread's kept state go before the thread ends.");
@@ -109,6 +140,10 @@ NB_MODULE(_core, module) {
   module.def(
       "install", [] { return moored::install() != moored::cache_status::nothing_to_gain; },
       "Put the chunk cache in place. False when this Python has nothing to gain from it.");
+  module.def("install_urgent", &install_urgent,
+             "Have urgent threads ask for the GIL at once. None, or why that is not possible.");
+  module.def("set_urgent_budget", &set_urgent_budget, nb::arg("share"),
+             "How much of its time a busy thread may lose to urgent ones, from 0 to 1.");
   module.def(
       "stats", &stats,
       "What moored has done in this process, as a dict of counts: attaches and states, of its "

@@ -1,7 +1,7 @@
 // foreign_thread.hpp: keep_thread() for Python, which keeps foreign threads only.
 #pragma once
 
-#include <moored/attach.hpp>
+#include <moored/urgent.hpp>
 
 #include "left_exceptions.hpp"
 

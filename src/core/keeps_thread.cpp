@@ -18,6 +18,7 @@ struct wrapper {
   PyObject* attributes;
   PyObject* weak_references;
   vectorcallfunc vectorcall;
+  bool urgent;
 };
 
 wrapper* as_wrapper(PyObject* self) noexcept {
@@ -31,7 +32,10 @@ void* slot(Function* function) noexcept {
 
 PyObject* call(PyObject* self, PyObject* const* arguments, std::size_t count, PyObject* names) {
   const bool keeps = keep_foreign_thread();
+  const bool pays = keeps && as_wrapper(self)->urgent;
+  if (pays) moored::cpython::be_urgent();
   PyObject* const result = PyObject_Vectorcall(as_wrapper(self)->wrapped, arguments, count, names);
+  if (pays) moored::cpython::settle_urgent_turn();
   if (result == nullptr && keeps) [[unlikely]]
     look_after_exception();
   return result;
@@ -47,11 +51,28 @@ bool look_like(PyObject* self, PyObject* wrapped) {
   return done != nullptr;
 }
 
+/// keeps_thread(urgent=...) without a callback is what decorates one.
+PyObject* make_decorator(PyTypeObject* type, bool urgent) {
+  PyObject* const functools = PyImport_ImportModule("functools");
+  PyObject* const partial = functools ? PyObject_GetAttrString(functools, "partial") : nullptr;
+  PyObject* const given = Py_BuildValue("(O)", type);
+  PyObject* const names = Py_BuildValue("{s:O}", "urgent", urgent ? Py_True : Py_False);
+  PyObject* const made = partial && given && names ? PyObject_Call(partial, given, names) : nullptr;
+  Py_XDECREF(functools);
+  Py_XDECREF(partial);
+  Py_XDECREF(given);
+  Py_XDECREF(names);
+  return made;
+}
+
 PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   PyObject* wrapped = nullptr;
-  std::array<char*, 2> keywords{const_cast<char*>(""), nullptr};
-  if (!PyArg_ParseTupleAndKeywords(arguments, names, "O:keeps_thread", keywords.data(), &wrapped))
+  int urgent = 0;
+  std::array<char*, 3> keywords{const_cast<char*>(""), const_cast<char*>("urgent"), nullptr};
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "|O$p:keeps_thread", keywords.data(), &wrapped,
+                                   &urgent))
     return nullptr;
+  if (wrapped == nullptr) return make_decorator(type, urgent != 0);
   if (!PyCallable_Check(wrapped)) {
     return PyErr_Format(PyExc_TypeError,
                         "keeps_thread needs something callable, not %.100s; put it below "
@@ -62,6 +83,7 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   if (self == nullptr) return nullptr;
   as_wrapper(self)->wrapped = Py_NewRef(wrapped);
   as_wrapper(self)->vectorcall = call;
+  as_wrapper(self)->urgent = urgent != 0;
   if (look_like(self, wrapped)) return self;
   Py_DECREF(self);
   return nullptr;
@@ -154,9 +176,11 @@ std::array getters{
 };
 
 constexpr const char* documentation =
-    "keeps_thread(callback, /)\n--\n\n"
+    "keeps_thread(callback, /, *, urgent=False)\n--\n\n"
     "Decorate a callback so that its first call on each foreign thread keeps the thread's "
     "state.\n\n"
+    "With urgent, later callbacks get the GIL from a busy thread in microseconds, once "
+    "install(urgent=True) was called. "
     "Calls go straight to the callback otherwise, at a cost of some nanoseconds.";
 
 std::array slots{

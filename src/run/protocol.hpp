@@ -32,6 +32,9 @@
 #define MOORED_HOOK_NAME(f) moored_hook_##f
 #define MOORED_REAL_NAME(f) moored_real_##f
 
+/// A byte of the preloaded library's that the audit library sets when the module _socket is loaded.
+#define MOORED_MUST_LOOK moored_must_look
+
 #define MOORED_KEEP_LIBRARY "libmoored_keep.so"
 #define MOORED_AUDIT_LIBRARY "libmoored_audit.so"
 
@@ -39,6 +42,8 @@
 #define MOORED_RUN_VARIABLE "MOORED_RUN"
 #define MOORED_RUN_JSON_VARIABLE "MOORED_RUN_JSON"
 #define MOORED_RUN_COMMAND_VARIABLE "MOORED_RUN_COMMAND"
+#define MOORED_RUN_URGENT_VARIABLE "MOORED_RUN_URGENT"
+#define MOORED_RUN_RECORD_VARIABLE "MOORED_RUN_RECORD"
 
 #if __STDC_HOSTED__
 
@@ -49,18 +54,23 @@ namespace letter {
 inline constexpr char keep = 'k';        ///< Keep states; without it there is only the cache.
 inline constexpr char alone = 'a';       ///< The program's children do not inherit.
 inline constexpr char statistics = 's';  ///< Print them at exit.
+inline constexpr char cache = 'c';       ///< Make temporary states cheap.
 inline constexpr char room = 't';        ///< The launcher has made room for thread_locals.
 }  // namespace letter
 
 struct settings {
   bool present = false;  ///< Started by `moored run`, or by a child of what that started.
   bool keep = false;
+  bool cache = false;
   bool alone = false;
   bool statistics = false;
   bool room = false;
+  bool urgent = false;         ///< Foreign threads ask a busy holder of the GIL at once,
+  double urgent_budget = 0.1;  ///< which loses at most this share of its time.
   pid_t top = 0;     ///< The process that `moored run` became; only that one writes the document.
   std::string json;  ///< Where to; empty when none was asked for.
   std::string command;  ///< What was typed.
+  std::string record;   ///< Where `moored doctor` wants captures, each with its process behind it.
 
   [[nodiscard]] bool is_top() const noexcept { return top == getpid(); }
 
@@ -80,10 +90,16 @@ struct settings {
   read.present = true;
   read.top = static_cast<pid_t>(std::strtol(words, &letters, 10));
   read.keep = std::strchr(letters, letter::keep) != nullptr;
+  read.cache = std::strchr(letters, letter::cache) != nullptr;
   read.alone = std::strchr(letters, letter::alone) != nullptr;
   read.statistics = std::strchr(letters, letter::statistics) != nullptr;
   read.room = std::strchr(letters, letter::room) != nullptr;
+  if (const char* const share = std::getenv(MOORED_RUN_URGENT_VARIABLE)) {
+    read.urgent = true;
+    read.urgent_budget = std::strtod(share, nullptr);
+  }
   if (const char* const path = std::getenv(MOORED_RUN_JSON_VARIABLE)) read.json = path;
+  if (const char* const path = std::getenv(MOORED_RUN_RECORD_VARIABLE)) read.record = path;
   if (const char* const command = std::getenv(MOORED_RUN_COMMAND_VARIABLE)) read.command = command;
   return read;
 }

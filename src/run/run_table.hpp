@@ -12,7 +12,8 @@ namespace moored::run {
 /// What has happened: the first members of moored::state_stats.
 struct run_stats {
   std::uint64_t attaches, refusals, states_made, states_adopted, states_kept, states_freed,
-      states_forgotten, overdue, states_over_limit, states_freed_late;
+      states_forgotten, overdue, states_over_limit, states_freed_late, references_forgotten,
+      urgent_requests, urgent_requests_denied;
 };
 
 /// The functions, each as the one of the same name in the library. The preloaded library shows them
@@ -23,6 +24,7 @@ struct run_table {
   void (*release_thread)();
   run_stats (*stats)();
   void (*set_closing_bound)(std::int64_t milliseconds);
+  void (*set_urgent_budget)(double share);
 };
 
 #define MOORED_RUN_TABLE moored_run_table

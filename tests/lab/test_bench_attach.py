@@ -37,9 +37,11 @@ def test_every_way_has_a_row_with_a_ratio_or_a_reason(tmp_path):
 def test_strict_exits_4_exactly_when_a_goal_is_missed(tmp_path):
     path = tmp_path / "attach.json"
     done = _bench_attach("--rounds", "3", "--strict", "--json", str(path))
-    met = [goal["met"] for goal in json.loads(path.read_text())["goals"]]
+    document = json.loads(path.read_text())
+    met = [goal["met"] for goal in document["goals"]]
     assert done.code == (0 if all(met) else 4), done.err
-    assert len(met) == (3 if sys.version_info >= (3, 11) else 2)
+    gates = sum(row["key"].startswith("gate_") and "ns_min" in row for row in document["rows"])
+    assert len(met) == 4 + gates + (sys.version_info >= (3, 11))
 
 
 def _samples(**ns: float) -> dict[str, Samples]:
@@ -47,9 +49,30 @@ def _samples(**ns: float) -> dict[str, Samples]:
 
 
 def test_goals_are_judged_by_the_figures():
-    good = _samples(raw=100.0, moored_kept=115.0, moored_nested_alone=10.0, ensure=5750.0)
+    good = _samples(
+        raw=100.0,
+        raw_alone=50.0,
+        moored_kept=103.0,
+        moored_kept_alone=52.0,
+        keep_thread_ensure=103.0,
+        moored_nested_alone=4.0,
+        gate_alone=1.0,
+        gate_among_four=1.0,
+        ensure=5150.0,
+    )
     assert all(goal.met for goal in attach.goals(good))
-    bad = _samples(raw=100.0, moored_kept=115.1, moored_nested_alone=10.1, ensure=5000.0)
+    bad = _samples(
+        raw=100.0,
+        raw_alone=50.0,
+        moored_kept=103.1,
+        moored_kept_alone=52.1,
+        keep_thread_ensure=103.0,
+        moored_nested_alone=4.1,
+        gate_alone=1.1,
+        gate_among_four=1.1,
+        ensure=5000.0,
+    )
+    assert len(attach.goals(bad)) == 6 + (sys.version_info >= (3, 11))
     assert not any(goal.met for goal in attach.goals(bad))
     assert all(str(goal).startswith("missed: ") for goal in attach.goals(bad))
 

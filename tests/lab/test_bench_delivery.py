@@ -12,7 +12,7 @@ from support.limits import BUILD_S, HANG_S
 from support.processes import run_moored
 
 from moored_lab.bench import delivery_verdict
-from moored_lab.bench.delivery import OPEN, SATURATION, WAYS
+from moored_lab.bench.delivery import BASE, OPEN, SATURATION, WAYS
 
 Row = dict[str, Any]
 
@@ -29,8 +29,8 @@ def test_every_way_delivers_or_says_why_not(tmp_path: Path) -> None:
     done = _bench(*short, limit=BUILD_S)
     assert done.code == 0, done.err
     rows: list[Row] = json.loads(path.read_text())["rows"]
-    for load in (SATURATION, OPEN):
-        assert {row["key"] for row in rows if row["load"] == load} == set(WAYS)
+    for load, base in ((SATURATION, set()), (OPEN, {BASE})):
+        assert {row["key"] for row in rows if row["load"] == load} == base | set(WAYS)
     for row in rows:
         if row["load"] in (SATURATION, OPEN) and "not measured" not in row["note"]:
             assert row["events_per_s"] > 0, row
@@ -64,22 +64,32 @@ def _send(senders: int, ns: float, lost: int = 0) -> Row:
     return {**named, "ns_median": ns, "lost": lost}
 
 
-def _measured(key: str, events_per_s: float, load: str = SATURATION, cpu: float = 1.0) -> Row:
-    named = {"load": load, "key": key, "way": WAYS[key], "senders": 1, "payload": "int"}
-    rate = {"rate_per_s": 5000} if load == OPEN else {}
-    return {**named, **rate, "events_per_s": events_per_s, "cpu_percent": cpu}
+def _measured(key: str, events_per_s: float) -> Row:
+    named = {"load": SATURATION, "key": key, "way": WAYS[key], "senders": 1, "payload": "int"}
+    return {**named, "events_per_s": events_per_s}
+
+
+def _at_rate(key: str, rate: int, above_base_us: float) -> Row:
+    named = {**_measured(key, rate), "load": OPEN, "rate_per_s": rate}
+    return {**named, "above_base_us": above_base_us, "cpu_ns": 1e3 * (10 + above_base_us)}
 
 
 def test_the_verdict_judges_what_was_measured() -> None:
     rows = [_send(1, 20), _send(8, 100)]
     rows += [_measured("channel_asyncio", 2e6), _measured("asyncio_kept", 1e5)]
-    rows += [
-        _measured("channel_asyncio", 5000, OPEN, 60),
-        _measured("asyncio_ensure", 5000, OPEN, 90),
-    ]
+    rows += [_at_rate("channel_asyncio", 5_000, 9.0), _at_rate("channel_event_loop", 5_000, 6.1)]
+    rows += [_at_rate("asyncio_ensure", 5_000, 20.0), _at_rate("asyncio_kept", 5_000, 15.0)]
+    rows += [_at_rate("channel_enter", 20_000, 2.1), _at_rate("kept", 20_000, 2.0)]
     met = {goal.name: goal.met for goal in delivery_verdict.judge(rows)}
-    assert list(met.values()) == [True, False, True, True, False]
+    by_cpu = [True, True, False, False, False]
+    assert list(met.values()) == [True, False, True, True, *by_cpu]
     assert "send(), 8 senders against 1, CPU" in met
+
+
+@pytest.mark.parametrize("theirs", [0.0, -0.5])
+def test_what_cannot_be_seen_above_the_base_is_not_judged(theirs: float) -> None:
+    rows = [_at_rate("channel_asyncio", 5_000, 2.0), _at_rate("asyncio_kept", 5_000, theirs)]
+    assert delivery_verdict.judge(rows) == []
 
 
 def test_without_rows_there_is_no_verdict() -> None:

@@ -105,7 +105,7 @@ def test_a_plugged_in_command_hides_none_of_moored_itself(monkeypatch: pytest.Mo
     group = registry.ENTRY_POINTS
     plugged = [EntryPoint(name, "elsewhere", group) for name in ("other", "run", "bench", "lab")]
     monkeypatch.setattr(registry, "entry_points", lambda group: plugged)
-    assert list(registry.commands()) == ["run", "lab", "bench", "other"]
+    assert list(registry.commands()) == ["run", "doctor", "top", "lab", "bench", "other"]
     assert registry.commands()["run"] == "moored.cli.run"
 
 
@@ -122,8 +122,8 @@ def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr()
     assert said.out == ""
     assert (
-        said.err
-        == "moored: there is no command 'laboratory'; there are: run, lab, bench, torture\n"
+        said.err == "moored: there is no command 'laboratory'; "
+        "there are: run, doctor, top, lab, bench, torture\n"
     )
 
 

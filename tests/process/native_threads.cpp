@@ -5,6 +5,7 @@
 #include <chrono>
 #include <semaphore>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace {
@@ -80,6 +81,49 @@ PyObject* run_once(PyObject*, PyObject* callable) {
   return PyBool_FromLong(attached);
 }
 
+/// Takes an object along on a detached thread: calls `make` there, and lets what it has returned,
+/// or what it has left in a threading.local, end as `way` says.
+PyObject* take_along(PyObject*, PyObject* arguments) {
+  const char* name = nullptr;
+  PyObject* make = nullptr;
+  if (!PyArg_ParseTuple(arguments, "sO", &name, &make)) return nullptr;
+  Py_INCREF(make);  // for ever, as above
+  const auto call = [make] {
+    PyObject* const result = PyObject_CallNoArgs(make);
+    if (result == nullptr) PyErr_WriteUnraisable(make);
+    return moored::reference::steal(result);
+  };
+  const std::string_view way = name;
+  if (way == "adopted state") {
+    std::thread([call] {
+      const PyGILState_STATE token = PyGILState_Ensure();
+      (void)moored::keep_thread();
+      (void)call();
+      PyGILState_Release(token);
+    }).detach();
+  } else if (const auto how = moored::strategy_named(way)) {
+    std::thread([call, how = *how] {
+      const moored::attachment attached = moored::attach(how);
+      (void)call();
+    }).detach();
+  } else {
+    std::thread([call] {
+      const moored::attachment attached = moored::attach();
+      const moored::reference result = call();
+    }).detach();
+  }
+  Py_RETURN_NONE;
+}
+
+/// Lets go of the GIL until the interpreter is finalising, and then comes too late for it. Not by
+/// moored: as any other code's.
+PyObject* come_too_late(PyObject*, PyObject*) {
+  PyThreadState* const state = PyEval_SaveThread();
+  while (!moored::cpython::is_finalizing()) std::this_thread::yield();
+  PyEval_RestoreThread(state);
+  Py_RETURN_NONE;
+}
+
 /// Attaches this thread anew, from a scope without the GIL, and calls `callable`.
 PyObject* attach_and_call(PyObject*, PyObject* callable) {
   const moored::detachment detached;
@@ -104,6 +148,8 @@ PyMethodDef methods[] = {
     {"idle_until", idle_until, METH_O, "idle_until(attaches)"},
     {"get_stuck", get_stuck, METH_NOARGS, "get_stuck()"},
     {"run_once", run_once, METH_O, "run_once(callable)"},
+    {"take_along", take_along, METH_VARARGS, "take_along(way, make)"},
+    {"come_too_late", come_too_late, METH_NOARGS, "come_too_late()"},
     {"attach_and_call", attach_and_call, METH_O, "attach_and_call(callable)"},
     {"set_bound", set_bound, METH_O, "set_bound(milliseconds)"},
     {"stats", stats, METH_NOARGS, "stats()"},

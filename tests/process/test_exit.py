@@ -70,6 +70,29 @@ def test_a_call_that_never_leaves_is_waited_for_and_reported(end_of):
     )
 
 
+@pytest.mark.parametrize("way", ["kept", "temporary", "adopted state", "reference"])
+def test_a_finaliser_that_comes_too_late_ends_no_process(end_of, way):
+    """Up to 3.13 CPython unwinds its thread, out of moored's own frames, which are noexcept."""
+    ending = end_of(f"""
+        import threading, native_threads
+        native_threads.set_bound(0)
+        begun = threading.Event()
+        class Late:
+            def __del__(self, begin=begun.set, come_too_late=native_threads.come_too_late):
+                begin()
+                come_too_late()
+        mine = threading.local()
+        def make():
+            if {way!r} == "reference":
+                return Late()
+            mine.late = Late()
+        native_threads.take_along({way!r}, make)
+        begun.wait()
+    """)
+    assert ending.code == 0, ending.err
+    assert "terminate" not in ending.err
+
+
 def test_atexit_callbacks_registered_first_run_when_native_threads_are_refused(end_of):
     ending = end_of("""
         import atexit

@@ -377,7 +377,7 @@ def test_the_libraries_show_and_want_nothing_else():
     }
     threads |= {f"pthread_cond_{what}" for what in ("signal", "timedwait", "wait")}
     ends = {"_exit", "exit"}
-    expected = starts | ends | descriptors | threads | {"moored_run_table"}
+    expected = starts | ends | descriptors | threads | {"moored_run_table", "moored_must_look"}
     assert {*shown} - {*caches} - ours == expected
     wanted = symbols("libmoored_keep.so", "--undefined-only")
     assert {kind for kind, name in wanted if name.startswith(("Py", "_Py"))} == {"w"}

@@ -279,7 +279,7 @@ TEST(channel, an_adaptive_interrupt_that_main_does_not_see_is_looked_after) {
 TEST(channel, the_gil_is_seen_from_outside) {
   if (!has_gil) GTEST_SKIP() << "there is no GIL to be seen";
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030D0000
-  GTEST_SKIP() << "3.12 does not tell which thread holds the GIL";
+  GTEST_SKIP() << "3.12 shows which thread holds the GIL to threads that wait for it";
 #endif
   in_child([] {
     using moored::cpython::gil_view;

@@ -21,7 +21,10 @@ NAMES = {
     "keep_thread_ensure": "the same on a thread with moored.keep_thread()",
     "ensure_nested": "PyGILState_Ensure + call + Release, nested",
     "moored_kept_alone": "moored attach, kept + end, no call",
+    "raw_alone": "PyEval_RestoreThread + PyEval_SaveThread, no call",
     "moored_nested_alone": "moored attach + end, nested, no call",
+    "gate_alone": "the gate alone: counted in and out",
+    "gate_among_four": "the same, beside three threads that do nothing else",
 }
 
 
@@ -51,10 +54,17 @@ def ratios(samples: Samples, base: Samples) -> list[float]:
 def goals(measured: dict[str, Samples]) -> list[Goal]:
     """Judge what moored promises about its price, by ratios of medians."""
     raw, kept = measured[RAW].median, measured["moored_kept"].median
+    by_ensure = measured["keep_thread_ensure"].median
+    more = measured["moored_kept_alone"].median - measured["raw_alone"].median
     found = [
-        Goal("moored attach + call + end against raw", kept / raw, 1.15),
-        Goal("nested attach", measured["moored_nested_alone"].median, 10, unit="ns"),
+        Goal("moored attach + call + end against raw", kept / raw, 1.03),
+        Goal("the same against Ensure + call + Release on a kept thread", kept / by_ensure, 1.0),
+        Goal("attach + end, no call, more than raw", more, 2, unit="ns"),
+        Goal("nested attach", measured["moored_nested_alone"].median, 4, unit="ns"),
     ]
+    for key, where in (("gate_alone", "alone"), ("gate_among_four", "among four threads")):
+        if key in measured:
+            found.append(Goal(f"the gate {where}", measured[key].median, 1, unit="ns"))
     if sys.version_info >= (3, 11):
         dearer = measured["ensure"].median / kept
         found.append(

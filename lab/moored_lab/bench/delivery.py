@@ -29,6 +29,7 @@ WAYS = {
     "uvloop_ensure": "call_soon_threadsafe, uvloop, from Ensure",
     "uvloop_kept": "call_soon_threadsafe, uvloop, from a kept state",
     "channel_asyncio": "moored.Channel, asyncio, on_batch",
+    "channel_event_loop": "moored.Channel, moored.EventLoop, on_batch",
     "channel_async_for": "moored.Channel, asyncio, async for",
     "channel_uvloop": "moored.Channel, uvloop, on_batch",
     "channel_wake": "moored.Channel, a thread that waits",
@@ -40,6 +41,9 @@ WAYS = {
     "culsans": "culsans, asyncio, from a kept state",
     "zeromq": "pyzmq inproc, from a kept state",
 }
+BASE = "base"
+"""What is sent wakes nothing, and the handler runs beside it: what all ways at a rate stand on."""
+TITLES = {BASE: "nothing is woken, the handler beside it", **WAYS}
 PEERS = {
     "uvloop": ("uvloop_ensure", "uvloop_kept", "channel_uvloop"),
     "janus": ("janus",),
@@ -141,13 +145,13 @@ def _in_turns(shop: Workshop, plan: Plan, missing: dict[str, str]) -> list[Row]:
     ways = [way for way in plan.ways if way not in missing]
     failed: dict[str, str] = dict(missing)
     heard: dict[tuple[Cell, str], list[Row]] = {}
-    steps = plan.rounds * len(plan.cells) * len(ways)
+    steps = plan.rounds * sum(len(_measured_in(cell, ways)) for cell in plan.cells)
     with bar() as progress:
         done = 0
         for turn in range(plan.rounds):
             for cell in plan.cells:
-                for way in turned(ways, turn):
-                    progress(done / max(steps, 1), f"round {turn + 1}: {WAYS[way]}")
+                for way in turned(_measured_in(cell, ways), turn):
+                    progress(done / max(steps, 1), f"round {turn + 1}: {TITLES[way]}")
                     done += 1
                     if way in failed:
                         continue
@@ -158,18 +162,28 @@ def _in_turns(shop: Workshop, plan: Plan, missing: dict[str, str]) -> list[Row]:
                         failed[way] = str(error)
     rows: list[Row] = []
     for cell in plan.cells:
-        for way in plan.ways:
-            named = {**cell.named(), "way": WAYS[way], "key": way}
+        its = {way: rounds for (of, way), rounds in heard.items() if of == cell}
+        for way in _measured_in(cell, plan.ways):
+            named = {**cell.named(), "way": TITLES[way], "key": way}
             if way in failed:
                 rows.append({**named, "note": f"not measured: {failed[way]}"})
-            else:
-                base = heard.get((cell, ENSURE)) if ENSURE not in failed else None
-                rows.append({**named, **_summed(heard[cell, way], base), "note": ""})
+                continue
+            row = _summed(its[way])
+            if ENSURE in its and ENSURE not in failed:
+                row |= _against_ensure(its[way], its[ENSURE])
+            if BASE in its and BASE not in failed and way != BASE:
+                row |= _above_base(its[way], its[BASE])
+            rows.append({**named, **row, "note": ""})
     return rows
 
 
-def _summed(rounds: list[Row], base: list[Row] | None) -> Row:
-    """Give the medians of the rounds, their spread, and ratios to the same rounds of Ensure."""
+def _measured_in(cell: Cell, ways: Sequence[str]) -> Sequence[str]:
+    """Give the ways, and what they stand on if they are to be compared by what they take."""
+    return [BASE, *ways] if cell.rate else ways
+
+
+def _summed(rounds: list[Row]) -> Row:
+    """Give the medians of the rounds, and their spread."""
     row: Row = {}
     for key in ("events_per_s", "cpu_percent", "cpu_ns", "p50_us", "p99_us"):
         values = [one[key] for one in rounds if one[key] is not None]
@@ -181,15 +195,30 @@ def _summed(rounds: list[Row], base: list[Row] | None) -> Row:
             f"{key}_p10": round(low, 2),
             f"{key}_p90": round(high, 2),
         }
-    if base is not None:
-        pairs = list(zip(rounds, base, strict=True))
-        rates = [mine["events_per_s"] / its["events_per_s"] for mine, its in pairs]
-        cpus = [mine["cpu_percent"] / its["cpu_percent"] for mine, its in pairs]
-        row |= {
-            "times_ensure": round(statistics.median(rates), 3),
-            "cpu_of_ensure": round(statistics.median(cpus), 3),
-        }
     return row
+
+
+def _against_ensure(rounds: list[Row], ensure: list[Row]) -> Row:
+    """Give the ratios to the same rounds of Ensure."""
+    pairs = list(zip(rounds, ensure, strict=True))
+    rates = [mine["events_per_s"] / its["events_per_s"] for mine, its in pairs]
+    cpus = [mine["cpu_percent"] / its["cpu_percent"] for mine, its in pairs]
+    return {
+        "times_ensure": round(statistics.median(rates), 3),
+        "cpu_of_ensure": round(statistics.median(cpus), 3),
+    }
+
+
+def _above_base(rounds: list[Row], base: list[Row]) -> Row:
+    """Give the CPU of an event above that of the same rounds of the base."""
+    pairs = zip(rounds, base, strict=True)
+    above = [(mine["cpu_ns"] - its["cpu_ns"]) / 1000 for mine, its in pairs]
+    low, high = spread(above)
+    return {
+        "above_base_us": round(statistics.median(above), 2),
+        "above_base_us_p10": round(low, 2),
+        "above_base_us_p90": round(high, 2),
+    }
 
 
 def ask(shop: Workshop, order: dict[str, Any]) -> Row:

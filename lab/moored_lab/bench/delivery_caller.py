@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -77,13 +77,16 @@ class Measured:
             self._work(event)
         self._done(1)
 
-    def batch(self, events: Iterable[Event]) -> None:
+    def batch(self, events: Sequence[Event]) -> None:
         """Handle a batch: as one() does, event by event, if there is work to do."""
-        if self._work is None and not self._timed:
-            self._done(len(events))  # type: ignore[arg-type]
-            return
-        for event in events:
-            self.one(event)
+        timed, work = self._timed, self._work
+        if timed or work is not None:
+            for event in events:
+                if timed:
+                    self.late_ns.append(time.monotonic_ns() - event)
+                if work is not None:
+                    work(event)
+        self._done(len(events))
 
 
 def idle(measured: Measured, start: Callable[[], None]) -> None:
@@ -134,6 +137,17 @@ def poll(load: Any, measured: Measured) -> None:
         time.sleep(0.001)
 
 
+def nothing_woken(load: Any, measured: Measured) -> None:
+    """Look so seldom that wakes cost nothing; what is left are the senders and the handler."""
+    channel = channel_of(load)
+    channel.delivery = "poll"
+    measured.start("channel")
+    while not measured.over():
+        time.sleep(min(measured.rest(), 0.05))
+        measured.batch(channel.take())
+    measured.batch(channel.take())
+
+
 def simple_queue(load: Any, measured: Measured) -> None:
     """Put each event into a queue of Python."""
     import queue
@@ -174,7 +188,12 @@ def zeromq(load: Any, measured: Measured) -> None:
             measured.one(event if wide else unpack(event)[0])
 
 
-def in_loop(uvloop: bool, serve: Callable[[Any, Measured, Any], Any]) -> Callable[..., None]:
+ASYNCIO = "asyncio.new_event_loop"
+UVLOOP = "uvloop.new_event_loop"
+EVENT_LOOP = "moored.EventLoop"
+
+
+def in_loop(maker: str, serve: Callable[[Any, Measured, Any], Any]) -> Callable[..., None]:
     """Run it in an event loop for the time."""
 
     def run(load: Any, measured: Measured) -> None:
@@ -191,8 +210,9 @@ def in_loop(uvloop: bool, serve: Callable[[Any, Measured, Any], Any]) -> Callabl
             if task is not None:
                 task.cancel()
 
-        maker: Any = import_module("uvloop") if uvloop else asyncio
-        maker.new_event_loop().run_until_complete(main())
+        module, _, name = maker.rpartition(".")
+        make: Callable[[], Any] = getattr(import_module(module), name)
+        make().run_until_complete(main())
         load.stop()
 
     return run
@@ -238,22 +258,24 @@ async def culsans_queue(load: Any, measured: Measured, loop: Any) -> None:
 
 
 WAYS: dict[str, Callable[[Any, Measured], None]] = {
+    "base": nothing_woken,
     "ensure": ensure,
     "kept": kept,
-    "asyncio_ensure": in_loop(False, threadsafe("ensure")),
-    "asyncio_kept": in_loop(False, threadsafe("kept")),
-    "uvloop_ensure": in_loop(True, threadsafe("ensure")),
-    "uvloop_kept": in_loop(True, threadsafe("kept")),
-    "channel_asyncio": in_loop(False, on_batch),
-    "channel_async_for": in_loop(False, async_for),
-    "channel_uvloop": in_loop(True, on_batch),
+    "asyncio_ensure": in_loop(ASYNCIO, threadsafe("ensure")),
+    "asyncio_kept": in_loop(ASYNCIO, threadsafe("kept")),
+    "uvloop_ensure": in_loop(UVLOOP, threadsafe("ensure")),
+    "uvloop_kept": in_loop(UVLOOP, threadsafe("kept")),
+    "channel_asyncio": in_loop(ASYNCIO, on_batch),
+    "channel_event_loop": in_loop(EVENT_LOOP, on_batch),
+    "channel_async_for": in_loop(ASYNCIO, async_for),
+    "channel_uvloop": in_loop(UVLOOP, on_batch),
     "channel_wake": wake,
     "channel_enter": enter,
     "channel_adaptive": adaptive,
     "channel_poll": poll,
     "simple_queue": simple_queue,
-    "janus": in_loop(False, janus_queue),
-    "culsans": in_loop(False, culsans_queue),
+    "janus": in_loop(ASYNCIO, janus_queue),
+    "culsans": in_loop(ASYNCIO, culsans_queue),
     "zeromq": zeromq,
 }
 

@@ -11,12 +11,21 @@ from moored_lab.report import wakeup_chart
 from moored_lab.report.document import command_line
 from moored_lab.report.progress import bar
 from moored_lab.report.table import Column, show
-from moored_lab.wakeup.options import BUSY_MODES, USUAL_MODES, BadOption, Options, modes_in
+from moored_lab.wakeup.options import (
+    BUSY_HANDLER_US,
+    BUSY_MODES,
+    BUSY_RATE,
+    USUAL_MODES,
+    BadOption,
+    Options,
+    modes_in,
+)
 from moored_lab.wakeup.wakeup import LabFailed, LabMissing, Result
 from moored_lab.wakeup.wakeup import run as run_experiment
 
 HELP = "switch the ways into Python in a running IO server, and show what each one costs"
 
+OWN_WORK = Column("own_work_per_s", "own work/s")
 COLUMNS = (
     Column("mode", "mode"),
     Column("process_cpu_percent", "process %", 1, spread=True),
@@ -28,6 +37,7 @@ COLUMNS = (
     Column("refused", "refused"),
     Column("latency_p50_us", "p50 us"),
     Column("latency_p99_us", "p99 us"),
+    OWN_WORK,
     Column("context_switches_per_s", "switches/s"),
     Column("page_faults_per_s", "faults/s"),
 )
@@ -39,14 +49,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     usual = f"{','.join(USUAL_MODES)}; with --main-busy {','.join(BUSY_MODES)}"
     add("--modes", help=f"comma-separated, in order (default: {usual})")
-    add("--rate", type=float, default=default.rate, help="events per second (%(default)g)")
+    add(
+        "--rate",
+        type=float,
+        help=f"events per second ({default.rate:g}; with --main-busy {BUSY_RATE:g})",
+    )
     add("--seconds", type=float, default=default.seconds, help="a mode and round (%(default)g)")
     add("--repeat", type=int, default=default.repeat, help="interleaved rounds (%(default)s)")
     add("--threads", type=int, default=default.threads, help="IO threads (%(default)s)")
     add(
         "--connections", type=int, default=default.connections, help="from the sender (%(default)s)"
     )
-    add("--handler-us", type=float, help="the handler's work (default: main at 40 %% in poll15)")
+    add(
+        "--handler-us",
+        type=float,
+        help="the handler's work (default: main at 40 %% in poll15; with --main-busy "
+        f"{BUSY_HANDLER_US:g})",
+    )
     add(
         "--main-busy", type=float, default=default.main_busy, help="main's own work, %% of its time"
     )
@@ -87,12 +106,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> Options:
     usual = BUSY_MODES if args.main_busy else USUAL_MODES
+    rate, handler_us = args.rate, args.handler_us
+    if rate is None:
+        rate = BUSY_RATE if args.main_busy else Options.rate
+    if handler_us is None and args.main_busy:
+        handler_us = BUSY_HANDLER_US
     return Options(
         modes=modes_in(args.modes) if args.modes is not None else usual,
-        rate=args.rate,
+        rate=rate,
         seconds=args.seconds,
         threads=args.threads,
-        handler_us=args.handler_us,
+        handler_us=handler_us,
         main_busy=args.main_busy,
         repeat=args.repeat,
         connections=args.connections,
@@ -106,7 +130,9 @@ def _show(result: Result) -> None:
     for line in result.setup:
         print(line)
     print()
-    show(COLUMNS, result.rows)
+    show(
+        [each for each in COLUMNS if each is not OWN_WORK or result.options.main_busy], result.rows
+    )
     print()
     for sentence in result.findings:
         print(sentence)

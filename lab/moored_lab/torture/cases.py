@@ -94,6 +94,8 @@ class Case:
     tracemalloc: bool
     launcher: bool
     """It is run by `moored run`."""
+    urgent: bool
+    """Native threads, channels that enter and `moored run` ask for the GIL at once."""
 
     def words(self) -> str:
         """Say it in one line."""
@@ -113,6 +115,8 @@ class Case:
             said.append("tracemalloc")
         if self.launcher:
             said.append("moored run")
+        if self.urgent:
+            said.append("urgent")
         if self.lives > 1:
             said.append(f"{self.lives} lives")
         return "; ".join(said)
@@ -186,6 +190,8 @@ def draw(
         consumers=consumers if not embedded else 0,
         tracemalloc=traces,
         launcher=launches and not embedded and dice.random() < 0.3,
+        # Dice of its own: the rest of a seed's case is as it was before there was this.
+        urgent=gil and random.Random(f"urgent {seed}").random() < 0.4,
     )
     if not case.has_channel() or case.delivery not in ("wake", "enter", "adaptive"):
         case = replace(case, consumers=0)

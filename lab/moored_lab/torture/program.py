@@ -220,6 +220,8 @@ def main() -> None:
     torture_threads = importlib.import_module("torture_threads")
     torture_threads.report_to(int(os.environ["MOORED_TORTURE_REPORT"]))
     torture_threads.set_bound(case["bound_ms"])
+    if case["urgent"]:
+        torture_threads.be_urgent()
     if case["ending"] == "SIGINT":  # which jobs in the background are born to ignore
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if case["tracemalloc"]:

@@ -4,7 +4,9 @@
 #include <moored/call.hpp>
 #include <moored/interpreter.hpp>
 #include <moored/reference.hpp>
+#include <moored/urgent.hpp>
 
+#include <atomic>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -31,6 +33,8 @@ struct work {
   events* channel = nullptr;  // for ever, too
 };
 
+/// Every attach asks a busy holder of the GIL at once.
+inline std::atomic<bool> asks_for_gil{false};
 inline std::mutex the_subinterpreters_turn;
 inline std::optional<moored::interpreter> the_subinterpreter;
 
@@ -63,6 +67,13 @@ inline thread_local farewell this_threads_farewell;
 class rounds {
  public:
   explicit rounds(const work& job) : job_(job) {}
+
+  refusal attach_kept() {
+    if (!asks_for_gil) return attach(moored::strategy::kept);
+    const moored::attachment attached = moored::try_attach(moored::urgent);
+    if (attached) call_python(job_.callable, job_.life);
+    return attached.why();
+  }
 
   refusal attach(moored::strategy how) {
     const moored::attachment attached = moored::try_attach(how);
@@ -216,7 +227,7 @@ class rounds {
 };
 
 inline refusal once(rounds& of, const std::string& kind) {
-  if (kind == "attach") return of.attach(moored::strategy::kept);
+  if (kind == "attach") return of.attach_kept();
   if (kind == "temporary") return of.attach(moored::strategy::temporary);
   if (kind == "shared") return of.attach(moored::strategy::shared);
   if (kind == "keep") return of.keep();

@@ -182,7 +182,8 @@ def run(bench: Bench, case: Case) -> Outcome:
     if case.ending == "embedded":
         command = [str(bench.embedding), str(HERE / "program.py"), str(case.lives)]
     elif case.launcher:
-        command = [*bench.launcher, *command[1:]]
+        options = ["--urgent=100%"] if case.urgent else []
+        command = [*bench.launcher, *options, *command[1:]]
     environment = (
         os.environ
         | bench.environment

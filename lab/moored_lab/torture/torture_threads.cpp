@@ -67,6 +67,15 @@ PyObject* start(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
+/// be_urgent(): from here on "attach" asks for the GIL at once, and so does a channel that enters.
+PyObject* be_urgent(PyObject*, PyObject*) {
+  const moored::urgent_support support = moored::install(moored::urgent);
+  if (support.why != nullptr) return PyErr_Format(PyExc_OSError, "%s", support.why);
+  moored::set_urgent_budget(1);
+  asks_for_gil = true;
+  Py_RETURN_NONE;
+}
+
 /// open_channel(delivery, overflow, capacity): from here on "send" sends.
 PyObject* open_channel(PyObject*, PyObject* arguments) {
   const char* by = nullptr;
@@ -205,6 +214,7 @@ PyObject* report_to(PyObject*, PyObject* descriptor) {
 
 PyMethodDef methods[] = {
     {"start", start, METH_VARARGS, nullptr},
+    {"be_urgent", be_urgent, METH_NOARGS, nullptr},
     {"open_channel", open_channel, METH_VARARGS, nullptr},
     {"capsule", capsule, METH_NOARGS, nullptr},
     {"close_channel", close_channel, METH_NOARGS, nullptr},

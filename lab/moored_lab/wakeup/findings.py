@@ -16,6 +16,7 @@ def findings(rows: Sequence[Row], reference: str | None) -> list[str]:
     sentences = [
         _changes(by_mode, reference) if poll and poll["rounds"] else _NO_REFERENCE,
         _price(by_mode, poll),
+        *(_urgent(by_mode, mode) for mode in ("kept", "enter")),
         _adaptive(by_mode),
         _one_inside(by_mode),
         _left_behind(rows),
@@ -47,6 +48,25 @@ def _price(by_mode: dict[str, Row], poll: Row | None) -> str:
         said.append(f"{whose} is {ours}, that of {poll['mode']} {theirs}")
     text = "; ".join(said)
     return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _urgent(by_mode: dict[str, Row], mode: str) -> str:
+    """Compare a mode whose attaches ask a busy main at once with the same mode as it is."""
+    urgent, plain = by_mode.get(f"{mode}-urgent"), by_mode.get(mode)
+    if urgent is None or plain is None:
+        return ""
+    ours, theirs = urgent["latency_p50_us"], plain["latency_p50_us"]
+    if not (ours and theirs and plain["process_cpu_percent"]):
+        return ""
+    cpu = urgent["process_cpu_percent"] / plain["process_cpu_percent"]
+    said = (
+        f"{mode}-urgent has a median latency of {_time(ours)}, 1/{theirs / ours:.0f} of that of "
+        f"{mode}, at {cpu:.2f} times its process CPU"
+    )
+    if urgent["own_work_per_s"] and plain["own_work_per_s"]:
+        share = 100 * urgent["own_work_per_s"] / plain["own_work_per_s"]
+        said += f"; main gets {share:.0f} % of its own work done"
+    return f"{said}."
 
 
 def _adaptive(by_mode: dict[str, Row]) -> str:

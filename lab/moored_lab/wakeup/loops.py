@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 from moored_lab import _server
 
+URGENT_MODES = ("kept-urgent", "enter-urgent")
+
 
 def has_uvloop() -> bool:
     """Say whether uvloop is installed."""
@@ -28,6 +30,8 @@ def impossible() -> dict[str, str]:
         reasons["channel-interrupt"] = (
             "an interrupt needs Python 3.13 or later: choose another --python, or channel-adaptive"
         )
+    if why := _server.why_not_urgent():
+        reasons |= dict.fromkeys(URGENT_MODES, f"the GIL cannot be asked for: {why}")
     if not has_uvloop():
         reasons["channel-uvloop"] = "uvloop is not installed: pip install uvloop"
     return reasons

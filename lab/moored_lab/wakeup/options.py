@@ -15,17 +15,21 @@ MODES = tuple(_server.modes())
 """Every mode of the server, in the order in which the experiment visits them."""
 
 USUAL_MODES = (
-    *(mode for mode in MODES if not mode.startswith("channel-")),
+    *(mode for mode in MODES if not mode.startswith("channel-") and not mode.endswith("-urgent")),
     *("channel-enter", "channel-adaptive", "channel-asyncio"),
 )
 """What a run visits unless told otherwise: what every interpreter has, in a few minutes."""
 
 BUSY_MODES = (
-    *("null", "poll15", "temporary", "kept", "channel-wake", "channel-enter"),
+    *("null", "poll15", "temporary", "kept", "kept-urgent", "enter", "enter-urgent"),
+    *("channel-wake", "channel-enter"),
     *(("channel-interrupt",) if sys.version_info >= (3, 13) else ()),
     *("channel-adaptive", "channel-asyncio"),
 )
 """The same when main is busy with work of its own (--main-busy)."""
+
+BUSY_RATE, BUSY_HANDLER_US = 1_000.0, 20.0
+"""And what leaves a main that is busy for most of its time something to give."""
 
 POLLS = ("poll15", "poll5", "poll1")
 """The modes that can be the reference, the preferred one first."""

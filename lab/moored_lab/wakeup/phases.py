@@ -28,6 +28,8 @@ class Phase:
     """The stats when the next phase began; of the last phase, when the server had stopped."""
     usage: Usage | None = None
     latency: Mapping[str, float] = field(default_factory=dict)
+    own_work_per_s: float | None = None
+    """What main got done of its own work; None where it has none."""
 
     def count(self, what: str) -> int:
         """Return how often something was counted in this phase."""
@@ -61,6 +63,7 @@ def rows_of(phases: Sequence[Phase], modes: Sequence[str], reference: str | None
             "change_points": change(phase),
             "latency_p50_us": phase.latency.get("p50_us"),
             "latency_p99_us": phase.latency.get("p99_us"),
+            "own_work_per_s": phase.own_work_per_s,
             "context_switches_per_s": use.context_switches_per_s if use else None,
             "page_faults_per_s": use.page_faults_per_s if use else None,
         }

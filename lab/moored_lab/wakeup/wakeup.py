@@ -239,7 +239,8 @@ def _phase(
     sampler.take()
     sampler.watch(options.settling_s, both_alive)
     # The same mode once more: what is measured starts here, with a latency of its own.
-    phase.after = server.switch(mode)["stats"]
+    begun = server.switch(mode)
+    phase.after = begun["stats"]
     first = sampler.take()
     try:
         sampler.watch(options.seconds - options.settling_s, both_alive)
@@ -247,6 +248,9 @@ def _phase(
         phase.usage = usage(sampler.samples[first:], result.main_tid)
     running = server.stats()
     phase.after, phase.latency = running["stats"], running["latency"]
+    if options.main_busy:
+        done = running["stats"].get("own_work", 0) - begun["stats"].get("own_work", 0)
+        phase.own_work_per_s = 1e9 * done / (running["monotonic_ns"] - begun["monotonic_ns"])
 
 
 def _check_modes(options: Options, ready: Message) -> None:

@@ -3,8 +3,11 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 #include <utility>
+#include <vector>
 
 namespace moored::lab {
 namespace {
@@ -88,6 +91,55 @@ struct guard_calls {
   return op;
 }
 
+[[nodiscard]] operation raw_alone() {
+  return with_kept_state({.key = "raw_alone", .repeat = [](std::size_t times) {
+                            PyThreadState* const mine = PyGILState_GetThisThreadState();
+                            for (; times != 0; --times) const restored python{mine};
+                          }});
+}
+
+// Being counted in and out at the gate by a thread of its own, as the first part of an attach.
+[[nodiscard]] operation gate_alone() {
+  operation op{.key = "gate_alone", .repeat = [](std::size_t times) {
+                 detail::thread_record& me = detail::this_thread;
+                 for (; times != 0; --times) {
+                   if (!detail::the_gate.enter_by_seat(*me.seat, me.fast)) return;
+                   asm volatile("" ::: "memory");  // an attach calls CPython here
+                   me.seat->leave();
+                 }
+               }};
+  op.before = [] {
+    must_attach(try_attach());
+    if (detail::this_thread.fast == 0) throw refused("the gate has no seats here: no membarrier");
+  };
+  return op;
+}
+
+// The same beside three other threads that do nothing else.
+[[nodiscard]] operation gate_among_four() {
+  operation op = gate_alone();
+  op.key = "gate_among_four";
+  struct crowd {
+    std::atomic<bool> stops{false};
+    std::vector<std::jthread> others;
+  };
+  auto all = std::make_shared<crowd>();
+  op.before = [=, one = gate_alone()] {
+    one.before();
+    all->stops = false;
+    for (int index = 0; index < 3; ++index)
+      all->others.emplace_back([=] {
+        one.before();
+        while (!all->stops) one.repeat(1000);
+      });
+  };
+  op.after = [=] {
+    all->stops = true;
+    all->others.clear();
+  };
+  return op;
+}
+
 [[nodiscard]] operation moored_alone() {
   return {.key = "moored_kept_alone", .repeat = repeated([] { must_attach(try_attach()); })};
 }
@@ -161,7 +213,10 @@ std::vector<operation> entries(PyObject* callback) {
           adopted(callback),
           with_gil_held(ensure_and_call("ensure_nested", callback)),
           moored_alone(),
-          moored_nested_alone()};
+          moored_nested_alone(),
+          raw_alone(),
+          gate_alone(),
+          gate_among_four()};
 }
 
 }  // namespace moored::lab

@@ -15,6 +15,7 @@
 #include "entries.hpp"
 #include "memory.hpp"
 #include "parts.hpp"
+#include "visits.hpp"
 
 namespace nb = nanobind;
 
@@ -66,6 +67,27 @@ class bench {
   std::vector<std::tuple<std::string, std::string>> refusals_;
 };
 
+// A bare pointer to the callback is all that the thread has.
+class bound_visits {
+ public:
+  bound_visits(const std::string& way, double rate, nb::callable callback)
+      : callback_(std::move(callback)), visits_(way, rate, callback_.ptr()) {}
+
+  void stop() { visits_.stop(); }
+  [[nodiscard]] nb::dict waits() const {
+    const latencies all = visits_.waits();
+    nb::dict told;
+    told["count"] = all.count();
+    told["p50_us"] = all.quantile_ns(0.5) / 1e3;
+    told["p99_us"] = all.quantile_ns(0.99) / 1e3;
+    return told;
+  }
+
+ private:
+  nb::callable callback_;
+  visits visits_;
+};
+
 }  // namespace
 }  // namespace moored::lab
 
@@ -76,6 +98,12 @@ NB_MODULE(_cost, module) {
   nb::class_<bench>(module, "Bench")
       .def("round", &bench::round, "One batch of every operation: (key, ns, page faults) each.")
       .def_prop_ro("refusals", &bench::refusals, "(key, why) of what cannot be measured here.");
+  nb::class_<moored::lab::bound_visits>(module, "Visits", "A native thread that calls back.")
+      .def(nb::init<const std::string&, double, nb::callable>(), nb::arg("way"), nb::arg("rate"),
+           nb::arg("callback"))
+      .def("stop", &moored::lab::bound_visits::stop)
+      .def("waits", &moored::lab::bound_visits::waits, "What it waited for the GIL.");
+  module.def("set_urgent_budget", &moored::set_urgent_budget, nb::arg("share"));
   module.def(
       "parts",
       [](nb::callable empty, nb::callable uses_locals, int cpu) {

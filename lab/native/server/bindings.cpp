@@ -130,6 +130,14 @@ NB_MODULE(_server, module) {
   nb::register_exception_translator(translate_system_error);
   bind_scheduled_event(module);
   module.def("modes", &mode_names, "The names of the modes, in the order of the table.");
+  module.def(
+      "why_not_urgent",
+      [] {
+        const char* const why = moored::install(moored::urgent).why;
+        moored::set_urgent_budget(0);  // only the modes that are urgent spend
+        return std::string(why != nullptr ? why : "");
+      },
+      "Why a busy main cannot be asked for the GIL here; empty where it can.");
   module.def("states", &states, "What moored counts about thread states in this process.");
   nb::class_<bound_server>(module, "Server", "The IO server; use it from the main thread only.")
       .def(nb::init<std::string_view, nb::callable, nb::callable, nb::callable, std::uint16_t,

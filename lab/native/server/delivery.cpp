@@ -47,9 +47,11 @@ class waking_delivery final : public delivery {
   wake_fd& main_;
 };
 
+// `Way` is a strategy, or urgent_t.
+template <class Way>
 class entering_delivery final : public delivery {
  public:
-  entering_delivery(strategy how, const handler& python) : how_(how), python_(python) {}
+  entering_delivery(Way how, const handler& python) : how_(how), python_(python) {}
 
   void deliver(std::span<event> events, event_stats& mine) override {
     for (event& e : events) {
@@ -64,7 +66,7 @@ class entering_delivery final : public delivery {
   }
 
  private:
-  strategy how_;
+  Way how_;
   const handler& python_;
 };
 
@@ -92,9 +94,11 @@ class borrowing_delivery final : public delivery {
   waking_delivery when_busy_;
 };
 
+template <class Way>
 class combining_delivery final : public delivery {
  public:
-  combining_delivery(const handler& python, event_queue& queue) : python_(python), queue_(queue) {}
+  combining_delivery(Way how, const handler& python, event_queue& queue)
+      : how_(how), python_(python), queue_(queue) {}
 
   // Nothing is forgotten: a thread that queued looks afterwards whether another is inside, and one
   // that leaves looks afterwards whether something was queued. One of the two sees the other.
@@ -108,7 +112,7 @@ class combining_delivery final : public delivery {
 
  private:
   void run_everything(event_stats& mine) {
-    const attachment inside = try_attach(strategy::kept);
+    const attachment inside = try_attach(how_);
     if (inside) {
       python_.run_queued(queue_, batch_, mine);
     } else {
@@ -117,6 +121,7 @@ class combining_delivery final : public delivery {
     }
   }
 
+  Way how_;
   const handler& python_;
   event_queue& queue_;
   std::atomic<bool> occupied_{false};
@@ -161,7 +166,11 @@ std::shared_ptr<delivery> waking(event_queue& queue, wake_fd& main) {
 }
 
 std::shared_ptr<delivery> entering(strategy how, const handler& python) {
-  return std::make_shared<entering_delivery>(how, python);
+  return std::make_shared<entering_delivery<strategy>>(how, python);
+}
+
+std::shared_ptr<delivery> entering_urgently(const handler& python) {
+  return std::make_shared<entering_delivery<urgent_t>>(urgent, python);
 }
 
 std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue, wake_fd& main) {
@@ -169,7 +178,11 @@ std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue, w
 }
 
 std::shared_ptr<delivery> combining(const handler& python, event_queue& queue) {
-  return std::make_shared<combining_delivery>(python, queue);
+  return std::make_shared<combining_delivery<strategy>>(strategy::kept, python, queue);
+}
+
+std::shared_ptr<delivery> combining_urgently(const handler& python, event_queue& queue) {
+  return std::make_shared<combining_delivery<urgent_t>>(urgent, python, queue);
 }
 
 std::shared_ptr<delivery> sending(channel<event>& events) {

@@ -44,12 +44,18 @@ class delivery {
 // Enters Python on the IO thread for each event, by the given strategy.
 [[nodiscard]] std::shared_ptr<delivery> entering(strategy how, const handler& python);
 
+// The same by its kept state, and asks a busy main for the GIL at once.
+[[nodiscard]] std::shared_ptr<delivery> entering_urgently(const handler& python);
+
 // Enters with the state of the idle main thread; while main is not idle, queues and wakes it.
 [[nodiscard]] std::shared_ptr<delivery> borrowing(const handler& python, event_queue& queue,
                                                   wake_fd& main);
 
 // Queues; the first thread in enters with its kept state and runs the events of all.
 [[nodiscard]] std::shared_ptr<delivery> combining(const handler& python, event_queue& queue);
+// The same, and asks a busy main for the GIL at once.
+[[nodiscard]] std::shared_ptr<delivery> combining_urgently(const handler& python,
+                                                           event_queue& queue);
 
 // Sends each event into the channel, whose delivery is the mode's. What does not fit is lost.
 [[nodiscard]] std::shared_ptr<delivery> sending(channel<event>& events);

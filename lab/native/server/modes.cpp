@@ -27,6 +27,12 @@ made borrow(const parts& p) {
 made combine(const parts& p) {
   return combining(p.python, p.queue);
 }
+made enter_urgently(const parts& p) {
+  return entering_urgently(p.python);
+}
+made combine_urgently(const parts& p) {
+  return combining_urgently(p.python, p.queue);
+}
 made schedule(const parts& p) {
   return scheduling(p.python, p.call_soon_threadsafe, p.main_stats, p.scheduled, p.limit);
 }
@@ -58,9 +64,11 @@ constexpr std::array all_modes{
     mode{"wake", wake, until_woken},
     mode{"temporary", enter<strategy::temporary>, until_woken},
     mode{"kept", enter<strategy::kept>, until_woken},
+    mode{"kept-urgent", enter_urgently, until_woken, true},
     mode{"shared", enter<strategy::shared>, until_woken},
     mode{"borrowed", borrow, lending_its_state},
     mode{"enter", combine, until_woken},
+    mode{"enter-urgent", combine_urgently, until_woken, true},
     mode{"asyncio-threadsafe", schedule, until_woken},
     mode{"asyncio-reader", wake, until_woken},
     mode{"channel-poll", send<moored::delivery::poll>, poll_every(15)},

@@ -34,6 +34,7 @@ struct mode {
   std::string_view name;
   std::shared_ptr<delivery> (*make)(const parts&);
   idling main;
+  bool is_urgent = false;  // what attaches may ask a busy main for the GIL at once
 };
 
 [[nodiscard]] std::span<const mode> modes() noexcept;

@@ -105,6 +105,10 @@ std::size_t server::connections() const {
 }
 
 void server::switch_to(const mode& next) {
+  // Once prepared, a channel that enters is urgent as well, in modes that are to show it as it is
+  // without: so there nothing may be spent on it.
+  if (next.is_urgent) static_cast<void>(install(urgent));
+  set_urgent_budget(next.is_urgent ? cpython::gil_budget::default_share : 0);
   const auto shared = next.make(parts_for_delivery());
   std::vector<std::future<void>> changed;
   for (const auto& thread : threads_)

@@ -55,6 +55,10 @@ def _run(commands: Mapping[str, str], words: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"moored {__version__}")
         return ExitCode.FINE
+    named = registry.named_in(commands, words)
+    reads = registry.reader_of_words(commands, named) if named is not None else None
+    if reads is not None:
+        return int(reads(list(words[1:])))
     parser = argparse.ArgumentParser(
         prog="moored", description="Native threads enter Python: cheap, safe at shutdown."
     )

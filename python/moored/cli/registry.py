@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from .errors import CommandError, ExitCode
 
 # A command is a module with HELP, add_arguments(parser) and run(arguments), which returns the exit
-# code; or, for a group of commands, with HELP and COMMANDS. It is imported only when it is named,
+# code; or, for a group of commands, with HELP and COMMANDS; or with HELP and run_words(words), when
+# it reads its own words, for they end with a program's. It is imported only when it is named,
 # so that a command which lacks something here harms no other.
-OWN = {"run": "moored.cli.run"}
+OWN = {
+    "run": "moored.cli.run",
+    "doctor": "moored.doctor.commands",
+    "top": "moored.doctor.top_command",
+}
 ENTRY_POINTS = "moored.commands"
 OF_THE_LAB = ("lab", "bench", "torture")
 LAB_IS_MISSING = (
@@ -65,7 +70,20 @@ def declare(
         )
 
 
+def reader_of_words(modules: Mapping[str, str], name: str) -> Callable[[list[str]], int] | None:
+    """Return what reads the words behind a command by itself, if the command does that."""
+    try:
+        found: Callable[[list[str]], int] | None = getattr(
+            importlib.import_module(modules[name]), "run_words", None
+        )
+    except ImportError:
+        return None  # declare() says why
+    return found
+
+
 def _declare_one(parser: argparse.ArgumentParser, module: ModuleType, words: Sequence[str]) -> None:
+    if hasattr(module, "run_words"):
+        return  # it has been read, or all commands are listed
     if hasattr(module, "COMMANDS"):
         return declare(parser, module.COMMANDS, words)
     parser.set_defaults(run=module.run)

@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the processes that the program starts do not inherit this",
     )
+    add(
+        "--urgent",
+        metavar="BUDGET",
+        nargs="?",
+        help="native threads get the GIL from a busy thread in microseconds, which loses at most "
+        "this share of its time (10%%)",
+    )
     add("--stats", action="store_true", help="print on stderr at exit what was kept and saved")
     add("--json", metavar="PATH", help="write the same there")
     add("--exec", metavar="PROGRAM", help="run a program that has Python in it")
@@ -58,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def pass_on(words: Sequence[str]) -> NoReturn:
     """Become the launcher, with the words behind `moored run`."""
+    launcher, *rest = command(*words)
+    os.execv(launcher, ["moored", *rest])
+
+
+def command(*words: str) -> list[str]:
+    """Return the launcher's command for these words behind `moored run`."""
     launcher, libraries = _installed()
     if launcher is None or libraries is None:
         raise CommandError(
@@ -66,7 +79,7 @@ def pass_on(words: Sequence[str]) -> NoReturn:
             ExitCode.NOT_POSSIBLE_HERE,
         )
     known = (f"--with-python={sys.executable}", f"--with-libraries={libraries}")
-    os.execv(launcher, ["moored", "run", *known, *words])
+    return [str(launcher), "run", *known, *words]
 
 
 def _installed() -> tuple[Path | None, Path | None]:

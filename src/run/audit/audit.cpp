@@ -36,9 +36,12 @@ struct hook {
 constinit hook hooks[] = {MOORED_FOR_EACH_HOOK(MOORED_HOOK)
                               MOORED_FOR_EACH_HOOK_OF_MAKERS(MOORED_HOOK_OF_MAKERS)};
 
+constinit bool* must_look = nullptr;
+
 /// Reads where the preloaded library has its replacements. Their addresses are known before the
 /// library itself is relocated; nothing of it is called yet.
 void find_replacements(const elf_object& keep_library) noexcept {
+  must_look = static_cast<bool*>(keep_library.defined(MOORED_TEXT(MOORED_MUST_LOOK)));
   for (hook& one : hooks) {
     one.real = static_cast<std::uintptr_t*>(keep_library.defined(one.real_name));
     one.replacement = reinterpret_cast<std::uintptr_t>(keep_library.defined(one.replacement_name));
@@ -86,6 +89,9 @@ extern "C" {
     find_replacements(object);
     return 0;  // what it refers to is the real thing
   }
+  // The recorder redirects a reference of that module's, when it was relocated.
+  if (must_look != nullptr && object.defined("PyInit__socket") != nullptr)
+    __atomic_store_n(must_look, true, __ATOMIC_RELAXED);
   object.for_each_import([&](std::uint32_t symbol, const char* name) noexcept {
     if (hook_named(name) != nullptr) moored::audit::have_it_reported(*map, object, symbol);
   });

@@ -86,24 +86,28 @@ void require_glibc() {
 void prepare_environment(const options& asked, const std::string& libraries,
                          const std::string& command) {
   if (libraries.find_first_of(" :;") != std::string::npos) throw unspeakable_folder(libraries);
-  const bool keeps = !asked.fresh && !asked.cache_only;
-  if (keeps) require_glibc();
+  const bool keeps = !asked.fresh && !asked.cache_only && !asked.stock;
+  const bool records = !asked.record.empty();
+  const bool hooks = keeps || records;
+  if (!keeps && !asked.urgent.empty()) throw urgent_without_states();
+  if (hooks) require_glibc();
 
   std::string letters = std::to_string(getpid()) + ' ';
   if (keeps) letters += run::letter::keep;
+  if (!asked.stock) letters += run::letter::cache;
   if (asked.no_children) letters += run::letter::alone;
   if (asked.statistics) letters += run::letter::statistics;
-  if (make_room(keeps)) letters += run::letter::room;
+  if (make_room(hooks)) letters += run::letter::room;
   setenv(MOORED_RUN_VARIABLE, letters.c_str(), 1);
-  if (asked.json.empty()) {
-    unsetenv(MOORED_RUN_JSON_VARIABLE);
-    unsetenv(MOORED_RUN_COMMAND_VARIABLE);
-  } else {
-    setenv(MOORED_RUN_JSON_VARIABLE, document_path(asked.json).c_str(), 1);
-    setenv(MOORED_RUN_COMMAND_VARIABLE, command.c_str(), 1);
-  }
+  set_or_unset(MOORED_RUN_URGENT_VARIABLE, asked.urgent);
+  set_or_unset(MOORED_RUN_RECORD_VARIABLE, asked.record);
+  set_or_unset(MOORED_RUN_JSON_VARIABLE,
+               asked.json.empty() ? std::string() : document_path(asked.json));
+  set_or_unset(MOORED_RUN_COMMAND_VARIABLE, asked.json.empty() && !records ? std::string()
+                                            : asked.command.empty()        ? command
+                                                                           : asked.command);
   set_list("LD_PRELOAD", libraries + "/" MOORED_KEEP_LIBRARY);
-  set_list("LD_AUDIT", keeps ? libraries + "/" MOORED_AUDIT_LIBRARY : "");
+  set_list("LD_AUDIT", hooks ? libraries + "/" MOORED_AUDIT_LIBRARY : "");
 }
 
 }  // namespace moored::launcher

@@ -24,6 +24,15 @@ inline constexpr int not_found = 127;
 [[nodiscard]] inline failure missing_value(const std::string& option) {
   return {usage, "run: " + option + " wants a value"};
 }
+[[nodiscard]] inline failure bad_budget(const std::string& given) {
+  return {usage, "run: --urgent=" + given +
+                     ": the budget is a share of a busy thread's time, as in 10% or 0.1"};
+}
+[[nodiscard]] inline failure urgent_without_states() {
+  return {usage,
+          "run: --urgent needs what --fresh and --cache-only leave out; leave those or --urgent "
+          "out"};
+}
 [[nodiscard]] inline failure unknown_option(const std::string& option) {
   return {usage, "run: there is no option " + option + "; `moored run --help` lists them"};
 }

@@ -1,6 +1,7 @@
 // options.cpp: the command line of `moored run`.
 #include "options.hpp"
 
+#include <cstdlib>
 #include <string_view>
 
 #include "failure.hpp"
@@ -19,6 +20,19 @@ constexpr std::string_view pycs = "--check-hash-based-pycs";
 
 [[nodiscard]] bool has(std::string_view letters, char one) noexcept {
   return letters.find(one) != std::string_view::npos;
+}
+
+/// "10%" or "0.1" as a share, in the words of the environment; throws failure.
+[[nodiscard]] std::string budget(const std::string& given) {
+  char* rest = nullptr;
+  double share = std::strtod(given.c_str(), &rest);
+  const bool is_number = rest != given.c_str();
+  if (std::string_view(rest) == "%") {
+    share /= 100;
+    ++rest;
+  }
+  if (!is_number || *rest != '\0' || !(share >= 0 && share <= 1)) throw bad_budget(given);
+  return std::to_string(share);
 }
 
 class reader {
@@ -72,6 +86,8 @@ class reader {
   /// Where the value of an option goes that has one; null for others.
   [[nodiscard]] std::string* place_of(const std::string& option) {
     if (option == "--json") return &read_.json;
+    if (option == "--record") return &read_.record;
+    if (option == "--command") return &read_.command;
     if (option == "--with-python") return &read_.python;
     if (option == "--with-libraries") return &read_.libraries;
     return nullptr;
@@ -92,6 +108,12 @@ class reader {
       read_.no_children = true;
     } else if (word == "--stats") {
       read_.statistics = true;
+    } else if (word == "--stock") {
+      read_.stock = true;
+    } else if (word == "--urgent") {
+      read_.urgent = budget("10%");
+    } else if (name == "--urgent") {
+      read_.urgent = budget(word.substr(equals + 1));
     } else if (name == pycs) {
       read_.words.push_back(word);
       if (equals == std::string::npos) read_.words.push_back(value_of(name));

@@ -12,6 +12,10 @@ struct options {
   bool cache_only = false;
   bool no_children = false;
   bool statistics = false;
+  std::string urgent;   ///< The share of a busy thread's time that foreign ones may take, or empty.
+  std::string record;   ///< For `moored doctor`: where captures go.
+  std::string command;  ///< For the same: what was typed there.
+  bool stock = false;   ///< For the same: nothing is kept and nothing made cheap.
   std::string json;
   std::string python;     ///< Given by `python -m moored run`, which knows it,
   std::string libraries;  ///< and the folder of moored's libraries.

@@ -70,26 +70,6 @@ struct armed_wait {
   _longjmp(wait.back, 1);
 }
 
-[[nodiscard]] bool is_earlier(const timespec& one, const timespec& other) noexcept {
-  return one.tv_sec != other.tv_sec ? one.tv_sec < other.tv_sec : one.tv_nsec < other.tv_nsec;
-}
-
-/// The end of a turn that begins now, by the clock that `until` goes by: since the machine was
-/// started, or since 1970.
-[[nodiscard]] timespec end_of_turn(const timespec& due) noexcept {
-  constexpr long second = 1'000'000'000;
-  timespec monotonic{}, end{};
-  clock_gettime(CLOCK_MONOTONIC, &monotonic);
-  clock_gettime(CLOCK_REALTIME, &end);
-  if (due.tv_sec < monotonic.tv_sec + (end.tv_sec - monotonic.tv_sec) / 2) end = monotonic;
-  end.tv_nsec += std::chrono::nanoseconds(longest_turn).count();
-  if (end.tv_nsec >= second) {
-    end.tv_nsec -= second;
-    ++end.tv_sec;
-  }
-  return end;
-}
-
 /// One turn of CPython's loop, which has found the GIL held. It is left here, before the wait: then
 /// the holder has not let go yet, and learns of what is set here when it does.
 int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mutex,
@@ -114,9 +94,9 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
   }
   gil_waiters.fetch_add(1, std::memory_order_seq_cst);
   the_ended.offer(wait.its, false);
-  const timespec latest = end_of_turn(*due);
-  const bool shortened = is_earlier(latest, *due);
-  const int result = next_timedwait.find()(condition, mutex, shortened ? &latest : due);
+  const timespec latest = cpython::not_later(*due, std::chrono::nanoseconds(longest_turn).count());
+  const bool shortened = latest.tv_sec != due->tv_sec || latest.tv_nsec != due->tv_nsec;
+  const int result = next_timedwait.find()(condition, mutex, &latest);
   gil_waiters.fetch_sub(1, std::memory_order_relaxed);
   if (!the_ended.withdraw(wait.its)) leave(wait, gil_outcome::claimed, condition, mutex);
   if (detail::the_gate.gave_up_on(wait.its.born_in))
@@ -143,6 +123,9 @@ int wait_armed(armed_wait& wait, pthread_cond_t* condition, pthread_mutex_t* mut
 }  // namespace
 
 gil_outcome take_gil(detail::adoption& its) {
+  // The thread ends: nothing that it does is urgent any more, and an armed wait has to know of
+  // every request that CPython makes for it.
+  cpython::this_threads_wish.urgent = 0;
   armed_wait wait(its);
   if (_setjmp(wait.back) != 0) return wait.outcome;
   armed = &wait;

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "../recorder/recorder.hpp"
 #include "process.hpp"
 #include "thread_stats.hpp"
 
@@ -47,6 +48,11 @@ using moored::detail::this_thread;
   return moored::detail::keeps_state(this_thread);
 }
 
+/// This is a foreign thread: under --urgent it asks a busy holder for the GIL from now on.
+void become_urgent() noexcept {
+  if (MOORED_UNLIKELY(this_process().asked().urgent)) cpython::be_urgent();
+}
+
 /// True when there is a state to be kept: this thread has none yet, and in this process states are
 /// kept, as far as that is known before the GIL is held.
 [[nodiscard]] bool comes_without_state() noexcept {
@@ -56,7 +62,9 @@ using moored::detail::this_thread;
   if (PyGILState_GetThisThreadState == nullptr ||
       (decided != keeping::on && decided != keeping::undecided))
     return false;
-  return cpython::this_thread_state() == nullptr;
+  if (cpython::this_thread_state() != nullptr) return false;
+  become_urgent();
+  return true;
 }
 
 /// Caller: attached, by the PyGILState_Ensure of a thread that came without a state.
@@ -124,6 +132,24 @@ void end_call(Py_ssize_t outermost) {
   PyErr_Clear();
 }
 
+/// True for a thread for which the next call makes a state.
+[[nodiscard]] bool has_no_state() noexcept {
+  return PyGILState_GetThisThreadState != nullptr && cpython::this_thread_state() == nullptr;
+}
+
+/// The thread is about to let go of the GIL.
+recorder::departure let_go() noexcept {
+  cpython::settle_urgent_turn();
+  if (MOORED_LIKELY(!recorder::is_on.load(std::memory_order_relaxed))) return {};
+  return recorder::leaving();
+}
+/// The same, by a Release.
+recorder::departure release() noexcept {
+  cpython::settle_urgent_turn();
+  if (MOORED_LIKELY(!recorder::is_on.load(std::memory_order_relaxed))) return {};
+  return recorder::releasing();
+}
+
 #if MOORED_HAS_INTERPRETER_GUARDS
 /// Gives a thread that came without a state one that it keeps, and leaves it detached. Not for a
 /// thread that is attached by a state which PyGILState does not know.
@@ -139,12 +165,25 @@ void make_state_in_advance() {
 
 /// Attaches by `real`, as PyGILState_Ensure's replacement does.
 template <class Real>
-PyThreadStateToken* attach_by(Real real) {
+PyThreadStateToken* attach_unrecorded(Real real) {
   const bool enters = keeps_state() && !moored::detail::is_attached(this_thread);
   if (!keeps_state() && comes_without_state()) make_state_in_advance();
   PyThreadStateToken* const token = real();
   if (enters && token != nullptr) begin_call(with_the_call);
   return token;
+}
+/// The same, recorded.
+template <class Real>
+PyThreadStateToken* attach_by(Real real, const void* caller, const void* frame) {
+  if (MOORED_UNLIKELY(recorder::is_on.load(std::memory_order_relaxed))) {
+    const bool makes = has_no_state(), was_in = cpython::current() != nullptr;
+    const recorder::arrival how = recorder::begin(caller, frame);
+    PyThreadStateToken* const token = attach_unrecorded(real);
+    if (token != nullptr && was_in) recorder::entered_again();
+    if (token != nullptr && !was_in) recorder::entered(how, makes);
+    return token;
+  }
+  return attach_unrecorded(real);
 }
 #endif
 
@@ -179,11 +218,8 @@ MOORED_TLS_MODEL MOORED_CONSTINIT thread_local PyThreadState* spared = nullptr;
   return keeps_state();
 }
 
-}  // namespace
-
-extern "C" {
-
-MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
+/// PyGILState_Ensure, and what moored does beside it.
+PyGILState_STATE ensure() {
   const auto real = MOORED_REAL_NAME(PyGILState_Ensure);
   if (MOORED_LIKELY(keeps_state())) {
     const PyGILState_STATE token = real();
@@ -197,9 +233,28 @@ MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
   return token;
 }
 
+}  // namespace
+
+extern "C" {
+
+MOORED_EXPORT PyGILState_STATE MOORED_HOOK_NAME(PyGILState_Ensure)() {
+  if (MOORED_LIKELY(!recorder::is_on.load(std::memory_order_relaxed))) return ensure();
+  const bool makes = has_no_state();
+  const recorder::arrival how =
+      recorder::begin(__builtin_return_address(0), __builtin_frame_address(0));
+  const PyGILState_STATE token = ensure();
+  if (token == PyGILState_UNLOCKED) recorder::entered(how, makes);
+  return token;
+}
+
 MOORED_EXPORT void MOORED_HOOK_NAME(PyGILState_Release)(PyGILState_STATE token) {
-  if (token == PyGILState_UNLOCKED) end_call(with_the_call);
+  recorder::departure how{};
+  if (token == PyGILState_UNLOCKED) {
+    end_call(with_the_call);
+    how = release();
+  }
   MOORED_REAL_NAME(PyGILState_Release)(token);
+  if (MOORED_UNLIKELY(how.begun != 0)) recorder::left(how);
 }
 
 #if MOORED_HAS_INTERPRETER_GUARDS
@@ -207,17 +262,21 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyGILState_Release)(PyGILState_STATE token) 
 // there before they only use.
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_Ensure)(
     PyInterpreterGuard* guard) {
-  return attach_by([guard] { return MOORED_REAL_NAME(PyThreadState_Ensure)(guard); });
+  return attach_by([guard] { return MOORED_REAL_NAME(PyThreadState_Ensure)(guard); },
+                   __builtin_return_address(0), __builtin_frame_address(0));
 }
 
 MOORED_EXPORT PyThreadStateToken* MOORED_HOOK_NAME(PyThreadState_EnsureFromView)(
     PyInterpreterView* view) {
-  return attach_by([view] { return MOORED_REAL_NAME(PyThreadState_EnsureFromView)(view); });
+  return attach_by([view] { return MOORED_REAL_NAME(PyThreadState_EnsureFromView)(view); },
+                   __builtin_return_address(0), __builtin_frame_address(0));
 }
 
 MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Release)(PyThreadStateToken* token) {
   end_call(with_the_call);
+  const recorder::departure how = release();
   MOORED_REAL_NAME(PyThreadState_Release)(token);
+  if (MOORED_UNLIKELY(how.begun != 0)) recorder::left(how);
 }
 #endif
 
@@ -233,28 +292,50 @@ MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_Clear)(PyThreadState* state) {
   if (ends) scoped = nullptr;
   if (ends && keep_after_scopes()) {
     spared = state;
+    if (recorder::is_on.load(std::memory_order_relaxed)) recorder::state_was_made();
   } else {
+    if (recorder::is_on.load(std::memory_order_relaxed) && state == cpython::current())
+      recorder::state_ends(state);
     MOORED_REAL_NAME(PyThreadState_Clear)(state);
   }
 }
 
 MOORED_EXPORT void MOORED_HOOK_NAME(PyThreadState_DeleteCurrent)() {
-  if (spared == nullptr) return MOORED_REAL_NAME(PyThreadState_DeleteCurrent)();
+  if (spared == nullptr) {
+    recorder::departure how{};
+    if (recorder::is_on.load(std::memory_order_relaxed)) {
+      recorder::state_was_made();
+      how = recorder::leaving();
+    }
+    MOORED_REAL_NAME(PyThreadState_DeleteCurrent)();
+    if (MOORED_UNLIKELY(how.begun != 0)) recorder::left(how);
+    return;
+  }
   spared = nullptr;
+  (void)let_go();
   (void)PyEval_SaveThread();
 }
 
 MOORED_EXPORT void MOORED_HOOK_NAME(PyEval_AcquireThread)(PyThreadState* state) {
-  MOORED_REAL_NAME(PyEval_AcquireThread)(state);
+  if (MOORED_UNLIKELY(recorder::is_on.load(std::memory_order_relaxed))) {
+    const recorder::arrival how =
+        recorder::begin(__builtin_return_address(0), __builtin_frame_address(0));
+    MOORED_REAL_NAME(PyEval_AcquireThread)(state);
+    recorder::entered(how, false);
+  } else {
+    MOORED_REAL_NAME(PyEval_AcquireThread)(state);
+  }
   if (keeps_state()) {
     if (state == this_thread.kept) begin_call(without_the_call);
   } else if (is_made_for_scopes(state)) {
+    become_urgent();
     scoped = state;
   }
 }
 
 MOORED_EXPORT PyThreadState* MOORED_HOOK_NAME(PyEval_SaveThread)() {
   end_call(without_the_call);
+  (void)let_go();
   return MOORED_REAL_NAME(PyEval_SaveThread)();
 }
 

@@ -6,6 +6,7 @@
 #include <moored/detail/states/adopted.hpp>
 #include <moored/install.hpp>
 #include <moored/interpreter.hpp>
+#include <moored/urgent.hpp>
 
 #include <dlfcn.h>
 #include <link.h>
@@ -17,9 +18,11 @@
 #include <vector>
 
 #include "../environment_list.hpp"
+#include "../recorder/recorder.hpp"
 #include "first_descriptor.hpp"
 #include "report.hpp"
 #include "thread_stats.hpp"
+#include "writing.hpp"
 
 #define MOORED_TEXT_OF(name) #name
 #define MOORED_TEXT(name) MOORED_TEXT_OF(name)
@@ -120,6 +123,9 @@ process::process() : settings_(read_settings()) {
     first_stderr.let_go();
     first_document.let_go();
   });
+  if (!settings_.record.empty())
+    recorder::start(settings_.record, settings_.command, settings_.keep, settings_.urgent,
+                    settings_.alone);
   if (Py_GetVersion != nullptr) decide();
 }
 
@@ -128,7 +134,8 @@ void process::leave_the_environment() const {
   remove_from("LD_AUDIT", is_own_library);
   if (settings_.room) remove_from(MOORED_ROOM_VARIABLE, is_room);
   for (const char* const variable :
-       {MOORED_RUN_VARIABLE, MOORED_RUN_JSON_VARIABLE, MOORED_RUN_COMMAND_VARIABLE})
+       {MOORED_RUN_VARIABLE, MOORED_RUN_JSON_VARIABLE, MOORED_RUN_COMMAND_VARIABLE,
+        MOORED_RUN_URGENT_VARIABLE, MOORED_RUN_RECORD_VARIABLE})
     unsetenv(variable);
 }
 
@@ -137,7 +144,9 @@ keeping process::find_python() noexcept {
   if (Py_GetVersion != nullptr) {
     const char* const version = Py_GetVersion();
     version_.store(version, std::memory_order_release);
-    (void)install();
+    if (settings_.cache) (void)install();
+    recorder::meet_python(version);
+    if (settings_.urgent) make_urgent();
     find_where_python_is();
     found = !settings_.keep           ? keeping::not_asked
             : !is_our_python(version) ? keeping::other_python
@@ -145,6 +154,12 @@ keeping process::find_python() noexcept {
   }
   keeping_.store(found, std::memory_order_release);
   return found;
+}
+
+void process::make_urgent() noexcept {
+  cpython::the_gil_requests.budget.set_share(settings_.urgent_budget);
+  const char* const why = cpython::the_gil_requests.install();
+  if (why != nullptr) say(std::string("moored: --urgent does nothing here: ") + why + '\n');
 }
 
 void process::find_where_python_is() noexcept {
@@ -210,6 +225,8 @@ numbers process::total() const noexcept {
           .states_freed = counted.states_freed,
           .states_freed_late = counted.states_freed_late,
           .states_forgotten = counted.states_forgotten,
+          .urgent_requests = counted.urgent_requests,
+          .urgent_requests_denied = counted.urgent_requests_denied,
           .calls_served = all_thread_stats.served(),
           .chunk_hits = chunks.hits,
           .chunk_misses = chunks.misses};
@@ -240,6 +257,7 @@ namespace {
 }
 
 [[gnu::destructor]] void end() {
+  recorder::end();
   report(this_process());
 }
 

@@ -28,6 +28,8 @@ struct numbers {
   std::uint64_t states_freed = 0;
   std::uint64_t states_freed_late = 0;
   std::uint64_t states_forgotten = 0;
+  std::uint64_t urgent_requests = 0;
+  std::uint64_t urgent_requests_denied = 0;
   std::uint64_t calls_served = 0;
   std::uint64_t chunk_hits = 0;
   std::uint64_t chunk_misses = 0;
@@ -84,6 +86,7 @@ class process {
 
  private:
   keeping find_python() noexcept;
+  void make_urgent() noexcept;
   void find_where_python_is() noexcept;
   [[nodiscard]] numbers total() const noexcept;
 

@@ -58,6 +58,10 @@ namespace {
     text += line("of those, freed late", std::to_string(own.states_freed_late));
     text += line("states left to Python", std::to_string(own.states_forgotten));
     text += line("calls served from a kept state", std::to_string(own.calls_served));
+    if (self.asked().urgent) {
+      text += line("busy threads asked for the GIL", std::to_string(own.urgent_requests));
+      text += line("not asked, over the budget", std::to_string(own.urgent_requests_denied));
+    }
   }
   text += line("chunk hits", std::to_string(own.chunk_hits));
   text += line("chunk misses", std::to_string(own.chunk_misses));
@@ -128,6 +132,8 @@ namespace {
   field("states_freed_late", own.states_freed_late);
   field("states_forgotten", own.states_forgotten);
   field("calls_served", own.calls_served);
+  field("urgent_requests", own.urgent_requests);
+  field("urgent_requests_denied", own.urgent_requests_denied);
   field("chunk_hits", own.chunk_hits);
   field("chunk_misses", own.chunk_misses);
   std::array<char, 40> estimate{};

@@ -5,6 +5,7 @@
 
 #include <moored/attach.hpp>
 #include <moored/interpreter.hpp>
+#include <moored/urgent.hpp>
 
 #include <chrono>
 #include <cstring>
@@ -33,7 +34,7 @@ extern "C" {
 
 MOORED_EXPORT extern const run_table MOORED_RUN_TABLE;
 const run_table MOORED_RUN_TABLE{sizeof(run_table), [] { moored::release_thread(); }, stats_of_run,
-                                 set_bound};
+                                 set_bound, [](double share) { moored::set_urgent_budget(share); }};
 
 }  // extern "C"
 

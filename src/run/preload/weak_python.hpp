@@ -11,6 +11,7 @@
 #pragma weak _Py_NoneStruct
 #pragma weak _PyEval_GetSwitchInterval
 #pragma weak _PyObject_CallMethod_SizeT
+#pragma weak Py_AddPendingCall
 #pragma weak Py_AtExit
 #pragma weak Py_DecRef
 #pragma weak Py_GetVersion
@@ -24,11 +25,13 @@
 #pragma weak PyContext_CopyCurrent
 #pragma weak PyContext_Enter
 #pragma weak PyContext_Exit
+#pragma weak PyContext_Type
 #pragma weak PyDict_Clear
 #pragma weak PyDict_DelItemString
 #pragma weak PyDict_GetItemString
 #pragma weak PyDict_New
 #pragma weak PyDict_SetItemString
+#pragma weak PyDict_Size
 #pragma weak PyErr_Clear
 #pragma weak PyErr_Fetch
 #pragma weak PyErr_GetRaisedException
@@ -66,6 +69,7 @@
 #pragma weak PyObject_GetIter
 #pragma weak PyObject_IsTrue
 #pragma weak PyObject_SetArenaAllocator
+#pragma weak PyObject_Size
 #pragma weak PySet_Type
 #pragma weak PySys_WriteStderr
 #pragma weak PyThread_get_thread_ident

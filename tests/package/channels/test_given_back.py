@@ -30,10 +30,12 @@ def is_open(fd):
 def new_loop(kind):
     if kind == "uvloop":
         return pytest.importorskip("uvloop").new_event_loop()
+    if kind == "moored":
+        return moored.EventLoop()
     return asyncio.new_event_loop()
 
 
-KINDS = ["asyncio", "uvloop"]
+KINDS = ["asyncio", "uvloop", "moored"]
 
 
 @pytest.fixture(params=KINDS)
@@ -421,6 +423,8 @@ def test_a_child_leaves_the_loop_of_its_parent_alone(end_of, kind):
     if kind == "uvloop":
         import uvloop
         loop = uvloop.new_event_loop()
+    elif kind == "moored":
+        loop = moored.EventLoop()
     else:
         loop = asyncio.new_event_loop()
     removed = []
@@ -428,7 +432,7 @@ def test_a_child_leaves_the_loop_of_its_parent_alone(end_of, kind):
 
     def child():
         global channel, other, waiting
-        if kind == "asyncio":
+        if kind != "uvloop":
             for name in ("unregister", "modify", "register"):
                 setattr(loop._selector, name, lambda *_: os._exit(2))
         channel.on_batch(None)

@@ -16,10 +16,12 @@ import moored
 def new_loop(kind):
     if kind == "uvloop":
         return pytest.importorskip("uvloop").new_event_loop()
+    if kind == "moored":
+        return moored.EventLoop()
     return asyncio.new_event_loop()
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop", "moored"])
 def loop(request):
     made = new_loop(request.param)
     yield made

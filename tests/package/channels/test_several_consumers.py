@@ -6,7 +6,15 @@ import asyncio
 import threading
 
 import pytest
-from loop_runners import ASYNCIO_LOOPS, LOOPS, TRIO_LOOPS, asyncio_run, trio_run, uvloop_run
+from loop_runners import (
+    ASYNCIO_LOOPS,
+    LOOPS,
+    TRIO_LOOPS,
+    asyncio_run,
+    needs,
+    trio_run,
+    uvloop_run,
+)
 from support.limits import HANG_S
 
 import moored
@@ -107,6 +115,8 @@ def test_tasks_of_one_loop_each_get_an_event_and_hear_of_the_close(run, objects)
 @pytest.mark.parametrize("idle_run", [asyncio_run, uvloop_run, trio_run])
 @pytest.mark.parametrize("what", ["events", "close"])
 def test_a_busy_loop_hears_although_another_was_faster(idle_run, busy_run, what, objects):
+    needs(idle_run)
+    needs(busy_run)
     source, channel = objects
     ready = threading.Barrier(3, timeout=HANG_S)
     idle_is_done = threading.Event()

@@ -153,18 +153,6 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   /// Counts it so and destroys nothing.
   virtual void forget() noexcept MOORED_REQUIRES(mutex_) = 0;
 
-  struct batch_end {
-    std::size_t events;
-    bool fine;  ///< Otherwise an exception is set.
-  };
-  /// Takes at most `limit` events and runs the handler on them. By the runner, attached to main.
-  [[nodiscard]] virtual batch_end run_batch(std::size_t limit) MOORED_EXCLUDES(mutex_) = 0;
-
-  mutable mutex mutex_;
-  channel_options options_;                        // name, capacity, when_full: never changed
-  channel_stats stats_ MOORED_GUARDED_BY(mutex_);  // but depth and wakes
-
- private:
   /// For which delivery a runner runs.
   enum class runs_for : std::uint8_t {
     senders,   ///< A sender that has entered.
@@ -179,6 +167,30 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
     elsewhere,  ///< What is left is for others, and they are to be told.
     error,      ///< An exception is set; the same.
   };
+  /// One turn of the handler. The runner's.
+  struct stint {
+    runs_for what;
+    clock::time_point begin = clock::now();
+    clock::time_point now = begin;  // since then the batch runs
+    ran came = ran::empty;          // when it is over
+    bool is_new = true;
+  };
+
+  /// Runs the handler on batch after batch. By the runner, attached to main. Its turn is over
+  /// afterwards, but for a sender's hold_over.
+  [[nodiscard]] virtual ran run(runs_for what) MOORED_EXCLUDES(mutex_) = 0;
+  /// How many events the next batch may have; 0 when the stint is over.
+  [[nodiscard]] std::size_t fits(stint& its, outlasting<batch_handler>& done) noexcept
+      MOORED_REQUIRES(mutex_);
+  /// After a batch of so many, which ended with an exception unless it was `fine`. False when the
+  /// stint is over.
+  [[nodiscard]] bool goes_on(stint& its, std::size_t events, bool fine) MOORED_EXCLUDES(mutex_);
+
+  mutable mutex mutex_;
+  channel_options options_;                        // name, capacity, when_full: never changed
+  channel_stats stats_ MOORED_GUARDED_BY(mutex_);  // but depth and wakes
+
+ private:
   /// What a sender does after it has told the consumers.
   enum class duty : std::uint8_t { none, enter, relieve, interrupt, adapt };
 
@@ -189,13 +201,12 @@ class channel_core : public std::enable_shared_from_this<channel_core> {
   [[nodiscard]] bool tells_own() const noexcept MOORED_REQUIRES(mutex_);
   [[nodiscard]] duty find_duty() noexcept MOORED_REQUIRES(mutex_);
 
-  /// By the runner, attached to main. Its turn is over afterwards, but for a sender's hold_over.
-  [[nodiscard]] ran run(runs_for what) MOORED_EXCLUDES(mutex_);
   void end_turn(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
   void hand_on() noexcept MOORED_EXCLUDES(mutex_);
   void let_go_if_done(outlasting<batch_handler>& done) noexcept MOORED_REQUIRES(mutex_);
 
-  void enter() noexcept MOORED_EXCLUDES(mutex_);
+  /// `looks`: how long the attach takes is to be known.
+  void enter(bool looks) noexcept MOORED_EXCLUDES(mutex_);
   [[nodiscard]] bool relieve() noexcept MOORED_EXCLUDES(mutex_);
   void interrupt() noexcept MOORED_EXCLUDES(mutex_);
   void adapt() noexcept MOORED_EXCLUDES(mutex_);

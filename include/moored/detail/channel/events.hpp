@@ -78,7 +78,7 @@ class channel_of final : public channel_core {
     stats_.undelivered += queue_.size();
     queue_.forget();
   }
-  [[nodiscard]] batch_end run_batch(std::size_t limit) override;
+  [[nodiscard]] ran run(runs_for what) override;
 
  private:
   /// To a channel that is full, or refuses.
@@ -100,9 +100,17 @@ class channel_of final : public channel_core {
   /// A list of the batch's events, or null with an exception, when nothing has been converted yet.
   /// Attached.
   [[nodiscard]] PyObject* as_list(ring<T>& batch);
+  /// What a batch was, and how it ended.
+  struct batch_end {
+    std::size_t events = 0;  ///< None: the stint is over.
+    bool fine = true;        ///< Otherwise an exception is set.
+  };
+  /// Takes what fits into the stint, and runs the handler on it. `batch` is empty; its memory is
+  /// that of the batch before.
+  [[nodiscard]] batch_end run_batch(stint& its, ring<T>& batch) MOORED_EXCLUDES(mutex_);
   /// Destroys what is left of a batch, which for lack of memory was not delivered if it was to
   /// be a list.
-  void end_batch(ring<T>& batch, bool as_list) noexcept;
+  void empty(ring<T>& batch, bool as_list) noexcept MOORED_EXCLUDES(mutex_);
 
   queue<T> queue_ MOORED_GUARDED_BY(mutex_);
   const conversion convert_;
@@ -184,16 +192,17 @@ PyObject* channel_of<T>::as_list(ring<T>& batch) {
 }
 
 template <class T>
-void channel_of<T>::end_batch(ring<T>& batch, bool as_list) noexcept {
+void channel_of<T>::empty(ring<T>& batch, bool as_list) noexcept {
+  if (batch.empty()) return;
   const std::size_t lost = as_list ? batch.size() : 0;
   {
-    const exception_apart callers(!batch.empty());
+    const exception_apart callers(true);
     batch.clear();
   }
+  if (lost == 0) return;
   const locked lock(mutex_);
   stats_.undelivered += lost;
   stats_.delivered -= lost;
-  queue_.give_back(batch);
 }
 
 template <class T>
@@ -215,7 +224,9 @@ PyObject* channel_of<T>::take(std::size_t limit) {
   }
   if (batch.empty()) return PyList_New(0);
   PyObject* const list = as_list(batch);
-  end_batch(batch, true);
+  empty(batch, true);
+  const locked lock(mutex_);
+  queue_.give_back(batch);
   return list;
 }
 
@@ -233,18 +244,33 @@ std::vector<T> channel_of<T>::take_native(std::size_t limit) {
 }
 
 template <class T>
-channel_core::batch_end channel_of<T>::run_batch(std::size_t limit) {
+channel_core::ran channel_of<T>::run(runs_for what) {
+  stint mine{what};
   ring<T> batch;
+  for (;;) {
+    const batch_end end = run_batch(mine, batch);
+    if (end.events == 0 && end.fine) return mine.came;
+    if (goes_on(mine, end.events, end.fine)) continue;
+    const locked lock(mutex_);
+    queue_.give_back(batch);
+    return mine.came;
+  }
+}
+
+template <class T>
+typename channel_of<T>::batch_end channel_of<T>::run_batch(stint& its, ring<T>& batch) {
   std::shared_ptr<const native_handler> native;
   reference callable;
-  batch_end end{0, true};
+  batch_end end;
   try {
     {
       outlasting<batch_handler> done;
       const locked lock(mutex_);
+      queue_.give_back(batch);
+      const std::size_t limit = fits(its, done);
+      if (limit == 0) return end;
       native = std::static_pointer_cast<const native_handler>(handler().native);
       callable = reference::borrow(handler().python.get());
-      if ((native == nullptr && !callable) || queue_.size() == 0) return end;
       try {
         queue_.take(batch, limit);
       } catch (const std::bad_alloc&) {
@@ -273,7 +299,7 @@ channel_core::batch_end channel_of<T>::run_batch(std::size_t limit) {
     end.fine = false;
   }
   const exception_apart handlers(!end.fine);  // what is destroyed here may run Python
-  end_batch(batch, native == nullptr);
+  empty(batch, native == nullptr);
   native.reset();
   callable = {};
   return end;

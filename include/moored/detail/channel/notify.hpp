@@ -65,7 +65,7 @@ inline void channel_core::tell() noexcept {
       case duty::none:
         return;
       case duty::enter:
-        return enter();
+        return enter(false);
       case duty::interrupt:
         return interrupt();
       case duty::adapt:
@@ -92,31 +92,36 @@ inline void channel_core::was_refused() noexcept {
 
 // ---- entering -----------------------------------------------------------------------------------
 
+/// Gets the GIL from a busy thread at once, where install(urgent) has prepared that.
+[[nodiscard]] inline attachment attach_urgently() noexcept {
+  const cpython::urgent_scope wish;
+  return try_attach(interpreter::main());
+}
+
 /// A sender attaches and runs the handler for all of them. It has the turn.
-inline void channel_core::enter() noexcept {
+inline void channel_core::enter(bool looks) noexcept {
   const std::shared_ptr<channel_core> alive = shared_from_this();  // the handler may drop the last
   const bool is_nested = is_attached();
   ran came = ran::hold_over;
   while (came == ran::hold_over) {
-    const auto asked = clock::now();
-    const attachment attached = try_attach(interpreter::main());
-    const auto took = clock::now() - asked;
-    {
+    const auto asked = looks ? clock::now() : clock::time_point();
+    const attachment attached = attach_urgently();
+    const auto took = looks ? clock::now() - asked : clock::duration(0);
+    if (!attached) {
+      // Python is shutting down: what is queued is counted at the farewell. Or there was no memory
+      // for a state: the next sender tries again.
       outlasting<batch_handler> done;
       const locked lock(mutex_);
-      if (took > long_attach)
-        busy_until_ = asked + 10 * std::min<std::chrono::nanoseconds>(took, longest_attach);
-      if (attached) {
-        ++stats_.entries;
-      } else {
-        // Python is shutting down: what is queued is counted at the farewell. Or there was no
-        // memory for a state: the next sender tries again.
-        end_turn(done);
-      }
+      end_turn(done);
+      return;
     }
-    if (!attached) return;
+    if (took > long_attach) {
+      const locked lock(mutex_);
+      busy_until_ = asked + 10 * std::min<std::chrono::nanoseconds>(took, longest_attach);
+    }
     const exception_apart callers(is_nested);
     came = run(runs_for::senders);
+    cpython::settle_urgent_turn();
     // Long enough. A thread that waits for the GIL gets it now, and the next sender takes over, so
     // that no sender is kept from its own work for ever; while none comes, this one goes on.
     if (came == ran::hold_over && is_nested) const detachment others_turn;
@@ -195,6 +200,7 @@ inline int channel_core::run_interrupt(void* self) noexcept {
 /// watches over it.
 ///
 /// Where it cannot be seen which thread holds the GIL, the last attach tells how long it took.
+/// Where urgent attaches are prepared, a holder that cannot be interrupted is asked for the GIL.
 inline void channel_core::adapt() noexcept {
   using holder = cpython::gil_view::holder;
   const holder now = cpython::gil_view::look();
@@ -206,10 +212,11 @@ inline void channel_core::adapt() noexcept {
     if (runner_.now() != turn::called) return;  // another thread was faster
     listens = listening_;
     enters = now == holder::none || !(interrupts || listens) ||
+             (!interrupts && cpython::the_gil_requests.is_installed()) ||
              (now == holder::unknown && clock::now() >= busy_until_);
     if (enters) runner_.take();
   }
-  if (enters) return enter();
+  if (enters) return enter(true);
   const std::shared_ptr<channel_core> alive = shared_from_this();
   if (!watch_over(*this)) was_refused();
   if (interrupts) interrupt();
@@ -233,7 +240,7 @@ inline void channel_core::look_after() noexcept {
     else if (runner_.now() == turn::called)
       runner_.call_off();
   }
-  if (enters) return enter();
+  if (enters) return enter(true);
   tell();
 }
 

@@ -45,53 +45,48 @@ inline bool channel_core::has_turn_for(runs_for what) const noexcept {
   return true;
 }
 
-inline channel_core::ran channel_core::run(runs_for what) {
-  using std::chrono::nanoseconds;
-  const bool reports = what != runs_for::main && what != runs_for::caller;
-  const auto begin = clock::now();
-  auto now = begin;
-  for (;;) {
-    std::size_t fits = 0;
-    {
-      outlasting<batch_handler> done;
-      const locked lock(mutex_);
-      const bool is_others = !has_turn_for(what);
-      if (queued() == 0 || is_others || runner_.now() == turn::awaited) {
-        const bool is_left = queued() != 0 && is_others && what <= runs_for::main;
-        end_turn(done);
-        return is_left ? ran::elsewhere : ran::empty;
-      }
-      const nanoseconds rest = options_.hold - (now - begin);
-      if (rest <= nanoseconds(0) && now != begin) {
-        if (what == runs_for::senders)
-          runner_.offer();
-        else
-          end_turn(done);
-        return ran::hold_over;
-      }
-      fits = pace_.fits(rest);
-    }
-    const batch_end batch = run_batch(fits);
-    const auto after = clock::now();
-    pace_.learn(batch.events, after - now);
-    now = after;
-    if (batch.fine) continue;
-    bool goes_on = reports;
-    if (reports) {
-      reference about;
-      {
-        const locked lock(mutex_);
-        about = reference::borrow(handler_.python.get());
-      }
-      // After Ctrl-C, which main is to get, each further batch would be interrupted by it.
-      goes_on = !report(about.get()) || what == runs_for::farewell;
-    }
-    if (goes_on) continue;
-    outlasting<batch_handler> done;
-    const locked lock(mutex_);
+inline std::size_t channel_core::fits(stint& its, outlasting<batch_handler>& done) noexcept {
+  if (its.is_new && its.what == runs_for::senders) ++stats_.entries;
+  its.is_new = false;
+  const bool is_others = !has_turn_for(its.what);
+  if (queued() == 0 || is_others || runner_.now() == turn::awaited) {
+    const bool is_left = queued() != 0 && is_others && its.what <= runs_for::main;
     end_turn(done);
-    return reports ? ran::elsewhere : ran::error;
+    its.came = is_left ? ran::elsewhere : ran::empty;
+    return 0;
   }
+  const std::chrono::nanoseconds rest = options_.hold - (its.now - its.begin);
+  if (rest <= std::chrono::nanoseconds(0) && its.now != its.begin) {
+    if (its.what == runs_for::senders)
+      runner_.offer();
+    else
+      end_turn(done);
+    its.came = ran::hold_over;
+    return 0;
+  }
+  return pace_.fits(rest);
+}
+
+inline bool channel_core::goes_on(stint& its, std::size_t events, bool fine) {
+  const auto after = clock::now();
+  pace_.learn(events, after - its.now);
+  its.now = after;
+  if (fine) return true;
+  const bool reports = its.what != runs_for::main && its.what != runs_for::caller;
+  if (reports) {
+    reference about;
+    {
+      const locked lock(mutex_);
+      about = reference::borrow(handler_.python.get());
+    }
+    // After Ctrl-C, which main is to get, each further batch would be interrupted by it.
+    if (!report(about.get()) || its.what == runs_for::farewell) return true;
+  }
+  outlasting<batch_handler> done;
+  const locked lock(mutex_);
+  end_turn(done);
+  its.came = reports ? ran::elsewhere : ran::error;
+  return false;
 }
 
 inline void channel_core::end_turn(outlasting<batch_handler>& done) noexcept {

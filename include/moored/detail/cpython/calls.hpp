@@ -123,7 +123,7 @@ inline void report_exception() noexcept {
 /// nothing, and a copy of moored that keeps the state needs it. Attached; leaves no exception.
 inline void drop_locals(PyObject* locals, const char* except) noexcept {
   PyObject* const stays = Py_XNewRef(PyDict_GetItemString(locals, except));
-  PyDict_Clear(locals);
+  detail::stop_if_too_late([locals] { PyDict_Clear(locals); });
   if (stays != nullptr && PyDict_SetItemString(locals, except, stays) != 0) PyErr_Clear();
   Py_XDECREF(stays);
 }

@@ -63,6 +63,29 @@ inline void drop_sent_exception() noexcept {
   (void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), nullptr);
 }
 
+/// True when the state has what its end takes along: a threading.local that was used, or another
+/// thing in its dict, or a context variable. Attached by the state; runs no Python.
+///
+/// The first time, the field of the dict is compared with what CPython says; false where it is
+/// another one.
+[[nodiscard]] inline bool has_locals(PyThreadState* state) noexcept {
+  enum class answer : std::uint8_t { unknown, yes, no };
+  MOORED_CONSTINIT static std::atomic<answer> found{answer::unknown};
+  answer known = found.load(std::memory_order_relaxed);
+  if (MOORED_UNLIKELY(known == answer::unknown)) {
+    known = PyThreadState_GetDict() == state->dict ? answer::yes : answer::no;
+    found.store(known, std::memory_order_relaxed);
+  }
+  if (known == answer::no) return false;
+#if MOORED_HAS_LOCAL_SENTINEL
+  if (state->threading_local_key != nullptr) return true;  // made at a thread's first use of one
+#endif
+  if (state->dict != nullptr && PyDict_Size(state->dict) > 0) return true;
+  // A call that copies its context leaves an empty one behind.
+  return state->context != nullptr && PyContext_CheckExact(state->context) &&
+         PyObject_Size(state->context) > 0;
+}
+
 /// Drops the exception that is set on another thread's state. That state is detached; the caller is
 /// attached to the same interpreter, which has a GIL, and has_exception() was seen to agree with
 /// CPython on that state. Finalisers run, on the calling thread.

@@ -1,5 +1,5 @@
-// moored/detail/cpython/late_threads.hpp: waiting for the GIL when the interpreter may be going
-// away.
+// moored/detail/cpython/late_threads.hpp: waiting for the GIL, and running code that does, when the
+// interpreter may be going away.
 //
 // See versions.hpp for what CPython does to a thread that comes too late.
 #pragma once
@@ -88,6 +88,22 @@ inline void restore(PyThreadState* state) noexcept {
 /// PyGILState_Ensure, likewise.
 [[nodiscard]] inline PyGILState_STATE ensure() noexcept {
   return detail::stop_if_too_late([] { return PyGILState_Ensure(); });
+}
+
+// These run finalisers: Python code that may let go of the GIL, and then waits for it. Not for the
+// frames of other people's code, which CPython unwinds as it does without moored.
+
+/// PyGILState_Release, which clears the state that it is the last to release. Attached.
+inline void release(PyGILState_STATE token) noexcept {
+  detail::stop_if_too_late([token] { PyGILState_Release(token); });
+}
+/// PyThreadState_Clear. Attached to the interpreter of the state.
+inline void clear(PyThreadState* state) noexcept {
+  detail::stop_if_too_late([state] { PyThreadState_Clear(state); });
+}
+/// Py_XDECREF. Attached.
+inline void drop(PyObject* object) noexcept {
+  detail::stop_if_too_late([object] { Py_XDECREF(object); });
 }
 
 }  // namespace cpython

@@ -77,6 +77,10 @@ inline constexpr bool pending_calls_interrupt = PY_VERSION_HEX >= 0x030D0000;
 #define MOORED_PUBLISHES_GIL (PY_VERSION_HEX >= 0x030D0000)
 inline constexpr std::size_t place_of_gil_offsets = PY_VERSION_HEX >= 0x030E0000 ? 16 : 15;
 
+/// 3.12 moved the GIL into the interpreter and does not publish where: the threads that wait for it
+/// are the ones that show it. Up to 3.11 the current thread state is the holder's.
+#define MOORED_GIL_IS_SHOWN_BY_WAITERS (MOORED_CURRENT_IS_PER_THREAD && !MOORED_PUBLISHES_GIL)
+
 /// From 3.13 on threading keeps a per-thread sentinel in a state, with which the thread's locals
 /// are told of its end.
 #define MOORED_HAS_LOCAL_SENTINEL (PY_VERSION_HEX >= 0x030D0000)

@@ -9,6 +9,8 @@
 #include <new>
 #include <optional>
 
+#include "../cpython/gil_hand_over.hpp"
+#include "../cpython/gil_requests.hpp"
 #include "../cpython/late_threads.hpp"
 #include "../stay_loaded.hpp"
 #include "gate.hpp"
@@ -114,6 +116,8 @@ inline bool gate::open() {
       hooked_ = pthread_atfork([] { the_keepers.before_fork(); },
                                [] { the_keepers.after_fork_in_parent(); },
                                [] {
+                                 cpython::the_gil_requests.after_fork_in_child();
+                                 cpython::gil_hand_over::after_fork_in_child();
                                  the_keepers.after_fork(this_thread.listed);
                                  the_gate.after_fork(this_thread.counted_in, this_thread.seat);
                                  this_thread.forget_all_after_fork();
@@ -132,7 +136,8 @@ inline bool gate::open() {
 
 inline void gate::give_up(epoch which, std::uint64_t still) noexcept {
   given_up_.store(which | phase::mask, std::memory_order_seq_cst);
-  // A thread that is making a state has looked before: it is waited for. It may want the GIL.
+  // A thread that makes or deletes a state has looked before: it is waited for. It may want the
+  // GIL.
   while (attendance_.load()->making.load(std::memory_order_seq_cst) != 0)
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   overdue.fetch_add(still, std::memory_order_relaxed);
@@ -215,6 +220,8 @@ inline state_stats gate::stats() const noexcept {
   now.states_over_limit = read(over_limit);
   now.states_freed_late = read(freed_late);
   now.references_forgotten = read(references_forgotten);
+  now.urgent_requests = read(cpython::the_gil_requests.asked);
+  now.urgent_requests_denied = read(cpython::the_gil_requests.denied);
   return now;
 }
 

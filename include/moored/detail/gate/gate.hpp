@@ -41,7 +41,7 @@ namespace detail {
 struct alignas(64) attendance {
   std::atomic<std::uint64_t> entered{0};
   std::atomic<std::uint64_t> left{0};
-  std::atomic<std::uint64_t> making{0};    ///< Threads that are making a state. Shared alone.
+  std::atomic<std::uint64_t> making{0};    ///< Threads that make or delete a state. Shared alone.
   std::atomic<epoch> opened{phase::open};  ///< The epoch in which its calls entered.
   attendance* previous = nullptr;          ///< Of the epoch before, or the next seat; never freed.
   std::atomic<bool> taken{false};          ///< A seat: has a thread.
@@ -203,6 +203,18 @@ class gate {
                                      : cpython::make_state(PyInterpreterState_Main());
     present.making.fetch_sub(1, std::memory_order_release);
     return state;
+  }
+  /// Runs `deletes`, which deletes a state of the epoch `which` without the GIL, and says so;
+  /// unless shutdown has given up on that state's thread: then CPython frees the state, or has.
+  /// Shutdown gives up on threads only while no state is being deleted.
+  template <class Deletes>
+  [[nodiscard]] bool delete_state(epoch which, Deletes deletes) noexcept {
+    attendance& present = *attendance_.load(std::memory_order_acquire);
+    present.making.fetch_add(1, std::memory_order_seq_cst);
+    const bool is_ours = !gave_up_on(which) && !has_ended_unseen();
+    if (is_ours) deletes();
+    present.making.fetch_sub(1, std::memory_order_release);
+    return is_ours;
   }
   /// cpython::try_ensure(), with the same conditions.
   [[nodiscard]] std::optional<PyGILState_STATE> try_ensure(epoch current) noexcept {

@@ -28,15 +28,27 @@ struct state_stats {
   /// Python objects that a `reference` or a channel held, and whose interpreter was gone, or out of
   /// reach, when they were let go.
   std::uint64_t references_forgotten;
+  std::uint64_t urgent_requests;  ///< Times that the holder of the GIL was asked to let go at once.
+  /// Times that it was not, because the budget of set_urgent_budget() was used up.
+  std::uint64_t urgent_requests_denied;
 };
 
 namespace detail {
 
 /// The members' names, in order: from here Python's stats() has them.
-inline constexpr std::array<std::string_view, 11> state_stats_names{
-    "attaches",          "refusals",          "states_made",         "states_adopted",
-    "states_kept",       "states_freed",      "states_forgotten",    "overdue",
-    "states_over_limit", "states_freed_late", "references_forgotten"};
+inline constexpr std::array<std::string_view, 13> state_stats_names{"attaches",
+                                                                    "refusals",
+                                                                    "states_made",
+                                                                    "states_adopted",
+                                                                    "states_kept",
+                                                                    "states_freed",
+                                                                    "states_forgotten",
+                                                                    "overdue",
+                                                                    "states_over_limit",
+                                                                    "states_freed_late",
+                                                                    "references_forgotten",
+                                                                    "urgent_requests",
+                                                                    "urgent_requests_denied"};
 static_assert(sizeof(state_stats) == state_stats_names.size() * sizeof(std::uint64_t));
 
 }  // namespace detail

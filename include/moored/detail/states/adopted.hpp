@@ -276,7 +276,7 @@ inline void release_adopted_state(thread_record& me) noexcept {
   }
   its->drop();
   if (!was_attached) cpython::drop_locals_before_last_release(adoption_key);
-  PyGILState_Release(was_attached ? PyGILState_LOCKED : PyGILState_UNLOCKED);
+  cpython::release(was_attached ? PyGILState_LOCKED : PyGILState_UNLOCKED);
   the_gate.freed.fetch_add(1, std::memory_order_relaxed);
   if (present != nullptr) the_gate.leave_unused(*present);
 }

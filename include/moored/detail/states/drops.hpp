@@ -51,7 +51,7 @@ class drops {
       drop* const done = one;
       one = done->next;
       if (done->of.is_here())
-        Py_DECREF(done->object);
+        cpython::drop(done->object);
       else
         forget(1);
       delete done;

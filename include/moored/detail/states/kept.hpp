@@ -125,7 +125,7 @@ inline void release_for_good(PyGILState_STATE token) noexcept {
   } else {
     cpython::drop_locals_before_last_release(adoption_key);
     the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-    PyGILState_Release(token);
+    cpython::release(token);
   }
 }
 
@@ -135,7 +135,7 @@ inline void free_made_state(thread_record& me, PyGILState_STATE token) noexcept 
   count_if_over_limit(me);
   stop_keeping(me);
   if (token == PyGILState_UNLOCKED) return release_for_good(token);
-  PyGILState_Release(token);
+  cpython::release(token);
   the_gate.freed.fetch_add(1, std::memory_order_relaxed);
 }
 

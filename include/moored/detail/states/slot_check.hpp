@@ -49,7 +49,7 @@ MOORED_CONSTINIT inline std::atomic<slot_found> the_slot{slot_found::unknown};
       if (!token) return;
       looked = true;
       found = cpython::gilstate_slot::find();
-      PyGILState_Release(*token);
+      cpython::release(*token);
     });
     if (!ran || !looked) return the_gate.why_no_state(current);  // the next that asks looks again
     const slot_found answer =

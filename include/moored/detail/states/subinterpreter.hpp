@@ -106,7 +106,7 @@ class subinterpreter : public std::enable_shared_from_this<subinterpreter> {
       left.swap(states_);
     }
     for (PyThreadState* const state : left) {
-      PyThreadState_Clear(state);
+      cpython::clear(state);
       cpython::dead_state::remove(state);
     }
     cpython::gilstate_slot::show(mine);

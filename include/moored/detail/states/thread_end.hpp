@@ -160,7 +160,7 @@ class ended_states {
     if (!its.cleared && (its.counted_in != nullptr || its.born_in == the_gate.now())) {
       its.released = true;
       PyObject* const exception = PyErr_Occurred() != nullptr ? cpython::take_exception() : nullptr;
-      PyThreadState_Clear(its.state);
+      cpython::clear(its.state);
       if (exception != nullptr) cpython::set_exception(exception);
     }
     --cleared_here_;
@@ -266,8 +266,9 @@ MOORED_CONSTINIT inline ended_states the_ended;
 inline void delete_ended(adoption& its) noexcept {
   // A state that was left behind when no thread could be had for it is not counted in.
   if (its.counted_in == nullptr) its.counted_in = the_gate.enter(its.born_in);
-  const bool freed = its.released && its.counted_in != nullptr;
-  if (freed) cpython::dead_state::remove(its.state);
+  const bool freed =
+      its.released && its.counted_in != nullptr &&
+      the_gate.delete_state(its.born_in, [&its] { cpython::dead_state::remove(its.state); });
   finish_adoption(its, freed);
 }
 
@@ -445,7 +446,7 @@ class reaper {
       its->next = batch;
       batch = its;
     }
-    if (token) PyGILState_Release(*token);
+    if (token) cpython::release(*token);
     return batch;
   }
 
@@ -483,7 +484,7 @@ inline void free_without_gil(adoption& its) noexcept {
     its.released = true;
     cpython::gilstate_slot::show(its.state);
     cpython::restore(its.state);
-    PyThreadState_Clear(its.state);
+    cpython::clear(its.state);
     PyThreadState_DeleteCurrent();
   }
   finish_adoption(its, frees);

@@ -81,7 +81,7 @@ class visits {
     if (shown == one.state) shown = nullptr;  // there was no memory to unbind it
     cpython::restore(one.state);
     cpython::gilstate_slot::show(one.state);
-    PyThreadState_Clear(one.state);
+    cpython::clear(one.state);
     one.in->release(one.state);
     PyThreadState_DeleteCurrent();
     show_again(shown);
@@ -225,7 +225,7 @@ inline void empty_drops_of_others() noexcept {
 inline void drop(PyObject* object, const home& of) noexcept {
   if (of.is_here()) {
     expect_no_lock();
-    Py_DECREF(object);
+    cpython::drop(object);
     return;
   }
   if (!of.is_of_this_life() || the_gate.closing()) return drops::forget(1);
