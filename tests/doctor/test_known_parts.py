@@ -1,7 +1,7 @@
-"""A program of known parts: counts are exact, sites are named, times are those of its own clock.
+"""A program of known parts: counts are exact, sites are named, times fit those of its own clock.
 
-The program takes the times of the very calls that the doctor records, so that a busy machine makes
-both longer.
+The program takes the times of the very calls that the doctor records: around each of them, and in
+its callback. So the doctor's times lie between the two, on a busy machine as well.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from moored.doctor.recording import Counts, Recording
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "known_program.py"
-NEAR = 0.1
-"""How far the doctor's times may be from the program's own, as a part of these."""
+SAME = 1.01
+"""By how much the doctor's clock may run faster or slower than the program's, which is adjusted."""
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,15 @@ def test_no_thread_of_pythons_is_among_them(known: Known) -> None:
 @pytest.mark.parametrize(
     ("way", "part"), [("_ctypes", "sensor"), ("pybind11", "pool"), ("_cffi_backend", "stream")]
 )
-def test_the_times_are_the_programs_own(known: Known, way: str, part: str) -> None:
+def test_the_times_fit_the_programs_own(known: Known, way: str, part: str) -> None:
     (counts,) = known.sites(way).values()
     own = known.parts[part]
-    recorded = counts.attach_ns + counts.hold_ns + known.waited_inside_ns(way)
-    whole = recorded / (own.outside_ns + own.inside_ns)
-    outside, inside = counts.attach_ns / own.outside_ns, counts.hold_ns / own.inside_ns
-    print(f"{part}: {whole:.3f} of the program's own; outside {outside:.3f}, inside {inside:.3f}")
-    assert whole == pytest.approx(1, abs=NEAR)
-    if part != "stream":  # cffi has work of its own to do inside, which the callback does not see
-        assert outside == pytest.approx(1, abs=NEAR)
-        assert inside == pytest.approx(1, abs=NEAR)
+    inside = counts.hold_ns + known.waited_inside_ns(way)
+    whole = (counts.attach_ns + inside) / (own.outside_ns + own.inside_ns)
+    print(f"{part}: the doctor saw {whole:.3f} of the time that the program took")
+    assert own.inside_ns <= inside * SAME
+    assert counts.attach_ns <= own.outside_ns * SAME
+    assert whole <= SAME
 
 
 @pytest.mark.skipif(
