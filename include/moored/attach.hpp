@@ -79,7 +79,7 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   attachment() noexcept = default;
   MOORED_HIDDEN attachment(attachment&& other) noexcept { take(other); }
   MOORED_HIDDEN attachment& operator=(attachment&& other) noexcept;
-  MOORED_HIDDEN ~attachment() { end(); }
+  MOORED_HIDDEN MOORED_ALWAYS_INLINE ~attachment() { end(); }
 
   /// True when the thread is attached.
   MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept {
@@ -89,9 +89,10 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   MOORED_HIDDEN [[nodiscard]] refusal why() const noexcept { return why_; }
 
   /// Ends it before its scope does. Ending it again does nothing.
-  MOORED_HIDDEN void end() noexcept {
+  MOORED_HIDDEN MOORED_ALWAYS_INLINE void end() noexcept {
     if (why_ == refusal::none) count_end();
-    if (how_ != undo::nothing && !end_by_seat()) undo_attach();
+    if ((seated_ == nullptr || !end_by_seat()) && how_ != undo::nothing) undo_attach();
+    seated_ = nullptr;
     how_ = undo::nothing;
     why_ = refusal::no_interpreter;
   }
@@ -118,8 +119,13 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
       : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {
     count_begin();
   }
+  MOORED_HIDDEN explicit attachment(detail::thread_record& seated) noexcept
+      : seated_(&seated), how_(undo::save), counted_in_(true), why_(refusal::none) {
+    count_begin();
+  }
 
   MOORED_HIDDEN void take(attachment& other) noexcept {
+    seated_ = std::exchange(other.seated_, nullptr);
     how_ = std::exchange(other.how_, undo::nothing);
     counted_in_ = other.counted_in_;
     depth_ = other.depth_;
@@ -142,29 +148,30 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
   MOORED_HIDDEN [[nodiscard]] bool end_by_seat() const noexcept;
   MOORED_HIDDEN void undo_attach() const noexcept;
 
+  // At most two words: moored.h has room for no more.
+  detail::thread_record* seated_ = nullptr;  // of its thread, when begun by the short way
   undo how_ = undo::nothing;
   bool counted_in_ = false;
   std::uint16_t depth_ = 0;  // debug builds: among the live attachments of the thread
-  PyGILState_STATE token_ = PyGILState_UNLOCKED;
+  std::uint8_t token_ = PyGILState_UNLOCKED;
   refusal why_ = refusal::no_interpreter;
 };
 
-/// The end of what the short way of try_attach() began, when there is nothing else to do. Does
-/// nothing and says so when there is.
-inline bool attachment::end_by_seat() const noexcept {
-  detail::thread_record& me = detail::this_thread;
-  if (MOORED_UNLIKELY(how_ != undo::save || !counted_in_ || me.fast == 0 ||
-                      me.counted_in != me.seat || me.leaves() != detail::departure::none))
-    return false;
+/// The end of what the short way of try_attach() began, when there is nothing else to do and the
+/// gate is open. Does nothing and says so when that is not so.
+MOORED_ALWAYS_INLINE bool attachment::end_by_seat() const noexcept {
+  detail::thread_record& me = *seated_;
+  assert(&me == &detail::this_thread && "an attachment ends on its own thread");
+  if (MOORED_UNLIKELY(me.fast != detail::the_gate.seat_epoch())) return false;
   if constexpr (cpython::unwinds_late_threads) {
-    if (MOORED_UNLIKELY(detail::the_gate.now() != me.fast || detail::the_gate.ends_unseen()))
+    if (MOORED_UNLIKELY(detail::the_gate.ends_unseen()) && !cpython::is_attached_by(me.kept))
       return false;
   }
-  if (MOORED_UNLIKELY(cpython::has_exception(me.kept))) return false;
+  if (MOORED_UNLIKELY(cpython::has_exception(*me.kept))) return false;
   assert(detail::is_attached(me) &&
          "an attachment ends on its own thread, while that thread is attached");
   PyEval_SaveThread();
-  me.leave().leave();
+  me.leave().leave_seat();
   return true;
 }
 
@@ -187,6 +194,7 @@ inline bool attachment::end_by_seat() const noexcept {
   if (MOORED_UNLIKELY(is_outermost && how_ != undo::release && cpython::has_exception(known)))
     cpython::report_exception();
   if (is_outermost) cpython::settle_urgent_turn();
+  const auto token = static_cast<PyGILState_STATE>(token_);
   switch (how_) {
     case undo::nothing:
       return;
@@ -200,14 +208,14 @@ inline bool attachment::end_by_seat() const noexcept {
       break;
     case undo::free_temporary:
       if (me.kept == nullptr) {
-        detail::release_for_good(token_);
+        detail::release_for_good(token);
       } else {
         detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
-        cpython::release(token_);
+        cpython::release(token);
       }
       break;
     case undo::release:
-      cpython::release(token_);
+      cpython::release(token);
       if (me.leaves() == detail::departure::over_limit && counted_in_)
         detail::release_adopted_state(me);
       break;
@@ -286,7 +294,7 @@ namespace detail {
   };
   if (cpython::this_thread_state() != nullptr) {
     if (counts_in && me.kept != nullptr) detail::come_back(me);
-    if (me.fast != 0) {
+    if (me.keeps() == keeping::made) {
       cpython::restore(me.kept);
       return {undo::save, counts_in};
     }
@@ -321,18 +329,16 @@ namespace detail {
 /// On a thread that is attached already, by whatever code, this does nothing and costs a few ns.
 /// Waits for the GIL, so do not call it with a lock held that a thread may want which holds the
 /// GIL.
-inline attachment try_attach(strategy how = strategy::kept) noexcept {
-  detail::thread_record& me = detail::this_thread;
-  if (MOORED_LIKELY(how == strategy::kept && me.fast != 0)) {
-    // Of an earlier epoch the kept state is a pointer, which a state of this one may have as well.
-    if (cpython::is_attached_by(me.kept)) {
-      if (MOORED_LIKELY(detail::same_life(me.fast, detail::the_gate.now())))
-        return {attachment::undo::nothing, false};
-    } else if (MOORED_LIKELY(me.counted_in == nullptr &&
-                             detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
+MOORED_ALWAYS_INLINE attachment try_attach(strategy how = strategy::kept) noexcept {
+  detail::thread_record& me = detail::found_once();
+  // Of an earlier epoch the kept state is a pointer, which a state of this one may have as well.
+  if (MOORED_LIKELY(how == strategy::kept && me.fast == detail::the_gate.seat_epoch())) {
+    if (cpython::is_attached_by(me.kept)) return {attachment::undo::nothing, false};
+    if (MOORED_LIKELY(me.counted_in == nullptr &&
+                      detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
       me.enter(*me.seat);
       cpython::restore(me.kept);
-      return {attachment::undo::save, true};
+      return attachment(me);
     }
   }
   return attach_slowly(how);

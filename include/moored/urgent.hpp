@@ -69,8 +69,10 @@ inline attachment try_attach(urgent_t) noexcept {
   const cpython::urgent_scope wish;
   attachment attached = try_attach();
   if (attached.how_ == attachment::undo::save && attached.counted_in_ &&
-      cpython::this_threads_wish.asked_at != 0)
+      cpython::this_threads_wish.asked_at != 0) {
+    attached.seated_ = nullptr;
     attached.how_ = attachment::undo::save_and_pay;
+  }
   return attached;
 }
 

@@ -33,6 +33,31 @@ TEST(attach, runs_python_on_a_foreign_thread_and_lets_go_of_the_gil) {
   });
 }
 
+TEST(attach, finds_the_word_of_the_current_state) {
+  using moored::cpython::current_word;
+  using moored::cpython::the_current_word;
+  in_child([] {
+    const python interpreter;
+    EXPECT_FALSE(the_current_word.is_found());
+    EXPECT_EQ(the_current_word.read(), current_word::ask());
+    on_foreign_thread([] {
+      const moored::attachment attached = moored::attach();
+      EXPECT_TRUE(the_current_word.is_found());
+      EXPECT_EQ(the_current_word.read(), current_word::ask());
+      const moored::detachment detached;
+      EXPECT_EQ(moored::detail::attached_state(moored::detail::this_thread), nullptr);
+    });
+    on_foreign_thread([] {  // which did not look for it
+      EXPECT_EQ(the_current_word.read(), nullptr);
+      const moored::attachment attached = moored::attach();
+      EXPECT_NE(the_current_word.read(), nullptr);
+      EXPECT_EQ(the_current_word.read(), current_word::ask());
+    });
+    EXPECT_NE(the_current_word.read(), nullptr);
+    EXPECT_EQ(the_current_word.read(), current_word::ask());
+  });
+}
+
 TEST(attach, of_every_strategy_runs_python) {
   in_child([] {
     const python interpreter;

@@ -35,6 +35,9 @@
 #define MOORED_PUBLIC_TYPE [[gnu::visibility("default")]]
 #define MOORED_HIDDEN [[gnu::visibility("hidden")]]
 
+/// For what an attach goes through: a call of its own would cost as much as what is in it.
+#define MOORED_ALWAYS_INLINE __attribute__((always_inline)) inline
+
 #define MOORED_LIKELY(condition) (__builtin_expect(static_cast<bool>(condition), 1))
 #define MOORED_UNLIKELY(condition) (__builtin_expect(static_cast<bool>(condition), 0))
 

@@ -28,7 +28,7 @@ struct restored {
   ~restored() { PyEval_SaveThread(); }
 };
 
-void must_attach(const attachment& attached) {
+MOORED_ALWAYS_INLINE void must_attach(const attachment& attached) {
   if (!attached) throw refused(describe(attached.why()));
 }
 
@@ -105,12 +105,13 @@ struct guard_calls {
                  for (; times != 0; --times) {
                    if (!detail::the_gate.enter_by_seat(*me.seat, me.fast)) return;
                    asm volatile("" ::: "memory");  // an attach calls CPython here
-                   me.seat->leave();
+                   me.seat->leave_seat();
                  }
                }};
   op.before = [] {
     must_attach(try_attach());
-    if (detail::this_thread.fast == 0) throw refused("the gate has no seats here: no membarrier");
+    if (detail::this_thread.fast != detail::the_gate.seat_epoch())
+      throw refused("the gate has no seats here: no membarrier");
   };
   return op;
 }
@@ -195,11 +196,15 @@ operation ensure_and_call(std::string key, PyObject* callback) {
 }
 
 operation attach_and_call(std::string key, strategy way, PyObject* callback) {
-  return {.key = std::move(key), .repeat = repeated([=] {
-                                   const attachment python = try_attach(way);
-                                   must_attach(python);
-                                   call_python(callback);
-                                 })};
+  const auto by = [=](auto... how) {
+    return repeated([=] {
+      const attachment python = try_attach(how...);
+      must_attach(python);
+      call_python(callback);
+    });
+  };
+  // The default is not named, as in most programs: then nothing is left to compare.
+  return {.key = std::move(key), .repeat = way == strategy::kept ? by() : by(way)};
 }
 
 std::vector<operation> entries(PyObject* callback) {

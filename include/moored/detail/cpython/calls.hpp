@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "current_word.hpp"
 #include "late_threads.hpp"
 #include "versions.hpp"
 
@@ -16,12 +17,8 @@ namespace cpython {
 ///
 /// Up to 3.11 the answer is for the whole process (the thread that holds the GIL), from 3.12 on for
 /// this thread.
-[[nodiscard]] inline PyThreadState* current() noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-  return PyThreadState_GetUnchecked();
-#else
-  return _PyThreadState_UncheckedGet();
-#endif
+[[nodiscard]] MOORED_ALWAYS_INLINE PyThreadState* current() noexcept {
+  return the_current_word.read();
 }
 
 /// This thread's state in the eyes of PyGILState, attached or not; null if it has none. Any thread.
@@ -103,15 +100,18 @@ inline void set_exception(PyObject* exception) noexcept {
 #endif
 }
 
-/// True when an exception is set. Attached, with the state `known` if that is not null: to find it
+/// True when an exception is set in `state`, by which the caller is attached: to find that state
 /// takes PyErr_Occurred longer than to look.
-[[nodiscard]] inline bool has_exception(const PyThreadState* known) noexcept {
-  if (known == nullptr) return PyErr_Occurred() != nullptr;
+[[nodiscard]] inline bool has_exception(const PyThreadState& state) noexcept {
 #if MOORED_HAS_RAISED_EXCEPTION
-  return known->current_exception != nullptr;
+  return state.current_exception != nullptr;
 #else
-  return known->curexc_type != nullptr;
+  return state.curexc_type != nullptr;
 #endif
+}
+/// The same, where the state may be unknown: null. Attached.
+[[nodiscard]] inline bool has_exception(const PyThreadState* known) noexcept {
+  return known != nullptr ? has_exception(*known) : PyErr_Occurred() != nullptr;
 }
 
 /// Hands the exception that is set to sys.unraisablehook; none is set afterwards. Attached.

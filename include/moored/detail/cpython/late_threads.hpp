@@ -61,7 +61,7 @@ namespace detail {
 /// destructor; such a thread is stopped for ever instead, as later patches of 3.13, and 3.14,
 /// do themselves.
 template <class Wait>
-auto stop_if_too_late(Wait wait) noexcept {
+MOORED_ALWAYS_INLINE auto stop_if_too_late(Wait wait) noexcept {
   if constexpr (!unwinds_late_threads) {
     return wait();
   } else {
@@ -82,7 +82,7 @@ inline void stop_if_unwound() noexcept {
 }
 
 /// PyEval_RestoreThread, which may wait for the GIL. Does not return to a thread that is too late.
-inline void restore(PyThreadState* state) noexcept {
+MOORED_ALWAYS_INLINE void restore(PyThreadState* state) noexcept {
   detail::stop_if_too_late([state] { PyEval_RestoreThread(state); });
 }
 /// PyGILState_Ensure, likewise.

@@ -96,6 +96,12 @@ inline bool gate::begin_attendance(epoch next) noexcept {
   return true;
 }
 
+inline void gate::change_to(epoch next) noexcept {
+  const bool by_seats = is_open(next) && has_membarrier_ && !limits_states_;
+  epoch_.store(next, std::memory_order_seq_cst);
+  seat_epoch_.store(by_seats ? next : phase::no_seats, std::memory_order_seq_cst);
+}
+
 inline bool gate::open() {
   if (is_open(now())) return true;
   // A subinterpreter has atexit callbacks of its own, and ends before native threads lose the main
@@ -104,11 +110,12 @@ inline bool gate::open() {
   if (closing() && has_marked_interpreter()) return true;  // not again in this life
   stay_loaded();  // for the mark, the callback and the fork handler
   if (!mark_interpreter() || !register_callback()) return false;
+  cpython::the_current_word.find();
   // Importing lets go of the GIL, and another thread may have been faster, or the end have come. A
   // lock, because without a GIL two may be here at once; no Python runs under it.
   bool done = true;
   {
-    const locked lock(opening_);
+    const locked lock(changing_);
     const epoch last = now();
     if (is_open(last)) return true;
     if (is_closing(last) && has_marked_interpreter()) return true;
@@ -124,12 +131,10 @@ inline bool gate::open() {
                                }) == 0;
       done = hooked_;
     }
-    if (!has_membarrier_.load(std::memory_order_relaxed) && register_membarrier())
-      has_membarrier_.store(true, std::memory_order_relaxed);
-    limit_states(limits_states_.load(std::memory_order_relaxed));
+    has_membarrier_ = has_membarrier_ || register_membarrier();
     const epoch next = opened(is_closing(last) ? next_life(last) : last);
     done = done && begin_attendance(next);
-    if (done) epoch_.store(next, std::memory_order_seq_cst);
+    if (done) change_to(next);
   }
   return done || PyErr_NoMemory() != nullptr;
 }
@@ -143,13 +148,18 @@ inline void gate::give_up(epoch which, std::uint64_t still) noexcept {
   overdue.fetch_add(still, std::memory_order_relaxed);
 }
 
+inline void gate::shut(epoch current) noexcept {
+  const locked lock(changing_);
+  change_to(closed(current));
+  if (has_membarrier_) membarrier_on_all_threads();
+}
+
 inline void gate::close() noexcept {
   const epoch current = now();
   if (!is_open(current)) return;
   deadline due(bound());
   if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(&due);
-  epoch_.store(closed(current), std::memory_order_seq_cst);
-  if (has_membarrier_.load(std::memory_order_relaxed)) membarrier_on_all_threads();
+  shut(current);
   const attendance* const present = this_thread.counted_in;
   const std::uint64_t mine = present != nullptr && present->opened == current ? 1 : 0;
   PyThreadState* const me = PyEval_SaveThread();  // those inside may be waiting for the GIL
@@ -173,9 +183,8 @@ inline void gate::interpreter_has_ended() noexcept {
     // The callback was not called: it was cleared, or registered by an atexit callback. No Python
     // can be run for those inside any more.
     if (auto* const prepare = before_closing.load(std::memory_order_acquire)) prepare(nullptr);
-    epoch_.store(closed(current), std::memory_order_seq_cst);
+    shut(current);
     given_up_.store(current | phase::mask, std::memory_order_seq_cst);
-    if (has_membarrier_.load(std::memory_order_relaxed)) membarrier_on_all_threads();
     // A thread that is making a state has looked before, and must not find the interpreter without
     // states. CPython may have stopped it there for ever, with tracemalloc on: so not for long.
     const attendance& present = *attendance_.load();
@@ -185,7 +194,8 @@ inline void gate::interpreter_has_ended() noexcept {
     if (auto* const finish = after_closing.load(std::memory_order_acquire)) finish(false);
     forgotten.fetch_add(shared.exchange(0));
   }
-  epoch_.store(next_life(current), std::memory_order_seq_cst);
+  const locked lock(changing_);
+  change_to(next_life(current));
 }
 
 inline std::uint64_t gate::inside(epoch which) const noexcept {

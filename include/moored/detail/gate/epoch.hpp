@@ -13,9 +13,10 @@ namespace detail {
 using epoch = std::uint64_t;
 
 namespace phase {
-inline constexpr epoch absent = 0;   ///< No open() yet in this life.
-inline constexpr epoch open = 1;     ///< Threads are let in.
-inline constexpr epoch closing = 2;  ///< Threads are refused; Python may still be there.
+inline constexpr epoch absent = 0;    ///< No open() yet in this life.
+inline constexpr epoch open = 1;      ///< Threads are let in.
+inline constexpr epoch closing = 2;   ///< Threads are refused; Python may still be there.
+inline constexpr epoch no_seats = 3;  ///< Of seat_epoch() alone.
 inline constexpr epoch mask = 3;
 }  // namespace phase
 

@@ -47,13 +47,20 @@ struct alignas(64) attendance {
   std::atomic<bool> taken{false};          ///< A seat: has a thread.
   bool is_seat = false;                    ///< Set before another thread sees it.
 
-  /// Of a seat, by its own thread alone: so plain stores do.
   void leave() noexcept {
     if (is_seat) {
-      left.store(left.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+      leave_seat();
     } else {
       left.fetch_add(1, std::memory_order_release);
     }
+  }
+  /// Of a seat, by its own thread alone: so plain stores do.
+  MOORED_ALWAYS_INLINE void leave_seat() noexcept {
+    left.store(left.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+  /// The same after an entry that did not count.
+  void leave_seat_unused() noexcept {
+    entered.store(entered.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
   }
   [[nodiscard]] std::uint64_t inside() const noexcept {
     const std::uint64_t gone = left.load(std::memory_order_acquire);  // first: it never overtakes
@@ -83,12 +90,11 @@ class gate {
   ///
   /// The seat is written before the epoch is read, in the order of the program: close() writes the
   /// epoch, has all threads pass a memory barrier, and then reads the seats.
-  [[nodiscard]] bool enter_by_seat(attendance& seat, epoch expected) noexcept {
-    if (MOORED_UNLIKELY(goes_the_long_way_.load(std::memory_order_relaxed))) return false;
+  [[nodiscard]] MOORED_ALWAYS_INLINE bool enter_by_seat(attendance& seat, epoch expected) noexcept {
     seat.entered.store(seat.entered.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (MOORED_LIKELY(epoch_.load(std::memory_order_acquire) == expected)) return true;
-    leave_unused(seat);
+    if (MOORED_LIKELY(seat_epoch() == expected)) return true;
+    seat.leave_seat_unused();
     return false;
   }
 
@@ -122,9 +128,9 @@ class gate {
   /// While states are limited, every attach goes by the words that all threads share, and notes how
   /// long its thread was idle.
   void limit_states(bool limited) noexcept {
-    limits_states_.store(limited, std::memory_order_relaxed);
-    goes_the_long_way_.store(limited || !has_membarrier_.load(std::memory_order_relaxed),
-                             std::memory_order_relaxed);
+    const locked lock(changing_);
+    limits_states_ = limited;
+    change_to(now());
   }
 
   /// leave() after an entry that led to no attachment: it does not count as an attach.
@@ -137,6 +143,11 @@ class gate {
     return detail::is_open(which);
   }
   [[nodiscard]] epoch now() const noexcept { return epoch_.load(std::memory_order_acquire); }
+  /// The same while threads enter by their seats, else `phase::no_seats`: the gate is not open, the
+  /// states are limited, or there is no memory barrier on all threads.
+  [[nodiscard]] epoch seat_epoch() const noexcept {
+    return seat_epoch_.load(std::memory_order_acquire);
+  }
   /// True from close() until the interpreter is gone.
   [[nodiscard]] bool closing() const noexcept { return is_closing(now()); }
 
@@ -254,7 +265,11 @@ class gate {
   /// gone and never leave. `counted_in` is the attendance of the forking thread, `seat` its own
   /// seat, or null. Those of the other threads are free.
   void after_fork(const attendance* counted_in, const attendance* seat) noexcept {
-    opening_.renew();
+    changing_.renew();
+    {
+      const locked lock(changing_);
+      change_to(now());  // a thread that is gone may have been about to
+    }
     attendance& present = *attendance_.load();
     present.making.store(0);
     present.left.store(present.entered.load() - (counted_in == &present ? 1 : 0));
@@ -272,12 +287,15 @@ class gate {
   [[nodiscard]] bool mark_interpreter();
   [[nodiscard]] bool has_marked_interpreter() const noexcept;
   /// False without memory.
-  [[nodiscard]] bool begin_attendance(epoch next) noexcept MOORED_REQUIRES(opening_);
+  [[nodiscard]] bool begin_attendance(epoch next) noexcept MOORED_REQUIRES(changing_);
+  /// Shows `next` to all threads, and whether they enter by their seats.
+  void change_to(epoch next) noexcept MOORED_REQUIRES(changing_);
+  /// No thread enters from now on; those that are inside can be counted.
+  void shut(epoch current) noexcept;
   void give_up(epoch which, std::uint64_t still) noexcept;
 
   alignas(64) std::atomic<epoch> epoch_{0};
-  std::atomic<bool> goes_the_long_way_{true};  // beside the epoch: an attach reads both
-  std::atomic<bool> has_membarrier_{false}, limits_states_{false};
+  std::atomic<epoch> seat_epoch_{phase::no_seats};
   std::atomic<bool> ends_unseen_{false}, opened_at_exit_{false};
   std::atomic<attendance*> attendance_{&first_};  // that which all threads share
   std::atomic<attendance*> seats_{nullptr};
@@ -285,8 +303,10 @@ class gate {
   std::atomic<std::uint64_t> turned_back_{0};
   std::atomic<std::int64_t> bound_ms_{5000};
   attendance first_;
-  mutex opening_;                                    // for what open() does last
-  bool hooked_ MOORED_GUARDED_BY(opening_) = false;  // pthread_atfork
+  mutex changing_;  // the epoch; no Python runs under it, and no thread waits for the GIL
+  bool hooked_ MOORED_GUARDED_BY(changing_) = false;  // pthread_atfork
+  bool has_membarrier_ MOORED_GUARDED_BY(changing_) = false;
+  bool limits_states_ MOORED_GUARDED_BY(changing_) = false;
 };
 
 MOORED_CONSTINIT inline gate the_gate;

@@ -72,18 +72,17 @@ class thread_record {
     keeping_ = what;
     kept = state;
     kept_in = now;
-    if (what == keeping::made && presence_ != presence::lending && seat != nullptr) fast = now;
-    check();
+    settle();
   }
   /// made or adopted -> nothing.
   void keep_nothing() noexcept {
     assert(keeping_ == keeping::made || keeping_ == keeping::adopted);
     keeping_ = keeping::nothing;
     kept = nullptr;
-    kept_in = fast = 0;
+    kept_in = 0;
     departure_ = departure::none;
     listed = &unlisted;
-    check();
+    settle();
   }
   /// nothing -> ended or stale, for good; stale -> ended.
   void keep_no_more(keeping why) noexcept {
@@ -95,20 +94,20 @@ class thread_record {
   void leave_with_attachment(departure why) noexcept {
     assert(kept != nullptr);
     departure_ = why;
-    check();
+    settle();
   }
 
   // Where it is.
 
   /// outside -> inside.
-  void enter(attendance& present) noexcept {
+  MOORED_ALWAYS_INLINE void enter(attendance& present) noexcept {
     assert(presence_ == presence::outside);
     counted_in = &present;
     presence_ = presence::inside;
     check();
   }
   /// inside -> outside: where it was counted in, for the caller to leave.
-  [[nodiscard]] attendance& leave() noexcept {
+  [[nodiscard]] MOORED_ALWAYS_INLINE attendance& leave() noexcept {
     assert(presence_ == presence::inside);
     attendance& present = *counted_in;
     counted_in = nullptr;
@@ -147,16 +146,14 @@ class thread_record {
     assert(presence_ == presence::outside || presence_ == presence::inside);
     const presence before = presence_;
     presence_ = presence::lending;
-    fast = 0;
-    check();
+    settle();
     return before;
   }
   /// lending -> where it was.
   void lend_no_more(presence before) noexcept {
     assert(presence_ == presence::lending);
     presence_ = before;
-    if (keeping_ == keeping::made && seat != nullptr) fast = kept_in;
-    check();
+    settle();
   }
   /// In the child of a fork, on the thread that forked: what it kept is CPython's. Where it is
   /// stays as it was.
@@ -164,11 +161,11 @@ class thread_record {
     if (kept != nullptr) {
       keeping_ = keeping::nothing;
       kept = nullptr;
-      kept_in = fast = 0;
+      kept_in = 0;
       departure_ = departure::none;
     }
     listed = &unlisted;  // the entry is lost with the list
-    check();
+    settle();
   }
 
   /// The invariants. Every transition ends with it.
@@ -178,9 +175,7 @@ class thread_record {
     assert((kept != nullptr) == keeps_one);
     assert((kept_in != 0) == keeps_one);
     assert(keeps_one || (departure_ == departure::none && listed == &unlisted));
-    assert(fast == (keeping_ == keeping::made && presence_ != presence::lending && seat != nullptr
-                        ? kept_in
-                        : 0));
+    assert(fast == fast_now());
     assert((shared != nullptr) == (presence_ == presence::sharing));
     assert(presence_ == presence::lending ||
            (counted_in == nullptr) == (presence_ == presence::outside));
@@ -189,6 +184,17 @@ class thread_record {
   }
 
  private:
+  [[nodiscard]] epoch fast_now() const noexcept {
+    const bool is_fast = keeping_ == keeping::made && departure_ == departure::none &&
+                         presence_ != presence::lending && seat != nullptr;
+    return is_fast ? kept_in : 0;
+  }
+  /// Ends every transition but the two that an attach makes.
+  void settle() noexcept {
+    fast = fast_now();
+    check();
+  }
+
   keeping keeping_ = keeping::nothing;
   presence presence_ = presence::outside;
   departure departure_ = departure::none;
@@ -196,6 +202,14 @@ class thread_record {
 
 MOORED_TLS_MODEL MOORED_CONSTINIT inline thread_local thread_record this_thread;
 static_assert(sizeof(thread_record) <= 64);
+
+/// this_thread, looked up once: g++ would look it up again after every call, which costs a call
+/// itself with the ordinary TLS model.
+[[nodiscard]] MOORED_ALWAYS_INLINE thread_record& found_once() noexcept {
+  thread_record* me = &this_thread;
+  asm("" : "+r"(me));
+  return *me;
+}
 
 // The three questions about being attached. Each may be asked by any thread at any time.
 

@@ -27,7 +27,7 @@ inline void sit(thread_record& me, epoch now) noexcept {
 }
 /// The thread ends. One that is still inside by its seat keeps it for good.
 inline void get_up(thread_record& me) noexcept {
-  if (me.seat == nullptr || me.counted_in == me.seat || me.fast != 0) return;
+  if (me.seat == nullptr || me.counted_in == me.seat || me.keeps() == keeping::made) return;
   gate::give_back(*std::exchange(me.seat, nullptr));
 }
 
