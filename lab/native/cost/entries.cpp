@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "ordinary.hpp"
+
 namespace moored::lab {
 namespace {
 
@@ -141,6 +143,13 @@ struct guard_calls {
   return op;
 }
 
+[[nodiscard]] operation ordinary(PyObject* callback) {
+  return {.key = "moored_kept_ordinary", .repeat = [=](std::size_t times) {
+            if (!moored_lab_attach_ordinarily(times, call_python, callback))
+              throw refused("the attach was refused");
+          }};
+}
+
 [[nodiscard]] operation moored_alone() {
   return {.key = "moored_kept_alone", .repeat = repeated([] { must_attach(try_attach()); })};
 }
@@ -211,6 +220,7 @@ std::vector<operation> entries(PyObject* callback) {
   return {raw(callback),
           raw_in_a_guard(callback),
           attach_and_call("moored_kept", strategy::kept, callback),
+          ordinary(callback),
           attach_and_call("moored_temporary", strategy::temporary, callback),
           attach_and_call("moored_shared", strategy::shared, callback),
           attach_and_call("moored_borrowed", strategy::borrowed, callback),
