@@ -8,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "detail/states/adopted.hpp"
@@ -66,6 +67,49 @@ MOORED_CONSTINIT inline thread_local std::uint16_t live_attachments = 0;
 }  // namespace detail
 #endif
 
+namespace detail {
+
+/// How an attachment has begun, and with that how it ends. It is passed by value, in two registers:
+/// so an attachment that is a local variable need not be in memory.
+struct beginning {
+  enum class undo : std::uint8_t {
+    nothing,         ///< Nested: the thread was attached already. Or it is not attached.
+    save,            ///< PyEval_SaveThread: our own kept state.
+    save_and_pay,    ///< The same, for which the GIL was asked for at once.
+    release,         ///< PyGILState_Release: another binding's state.
+    free_temporary,  ///< The same, of a temporary one: and count it.
+    stop_sharing,
+    end_visit,  ///< To another interpreter; the visit knows whether it was counted in.
+  };
+
+  thread_record* seated = nullptr;  ///< Its thread's, when begun by the short way: undo is save.
+  undo how = undo::nothing;
+  bool counted_in = false;  ///< By this attachment.
+  std::uint8_t token = PyGILState_UNLOCKED;
+  refusal why = refusal::no_interpreter;
+  std::uint16_t depth = 0;  ///< Debug builds: among the live attachments of the thread.
+
+  [[nodiscard]] static beginning refused(refusal why) noexcept {
+    beginning none;
+    none.why = why;
+    return none;
+  }
+  [[nodiscard]] static beginning attached(undo how, bool counted_in,
+                                          PyGILState_STATE token = PyGILState_UNLOCKED) noexcept {
+    return {nullptr, how, counted_in, static_cast<std::uint8_t>(token), refusal::none, 0};
+  }
+  [[nodiscard]] static beginning by_seat(thread_record& me) noexcept {
+    return {&me, undo::save, true, PyGILState_UNLOCKED, refusal::none, 0};
+  }
+};
+static_assert(sizeof(beginning) <= 2 * sizeof(void*) && std::is_trivially_copyable_v<beginning>);
+
+[[nodiscard]] beginning attach_slowly(strategy how) noexcept;
+[[nodiscard]] bool end_by_seat(thread_record& me) noexcept;
+void undo_attach(beginning begun) noexcept;
+
+}  // namespace detail
+
 /// While it lives and tests true, its thread is attached: it holds the GIL and may call Python.
 ///
 /// An exception that is still set when the outermost attachment of a native thread ends goes to
@@ -77,157 +121,114 @@ MOORED_CONSTINIT inline thread_local std::uint16_t live_attachments = 0;
 class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
  public:
   attachment() noexcept = default;
-  MOORED_HIDDEN attachment(attachment&& other) noexcept { take(other); }
+  MOORED_HIDDEN attachment(attachment&& other) noexcept : begun_(std::exchange(other.begun_, {})) {}
   MOORED_HIDDEN attachment& operator=(attachment&& other) noexcept;
   MOORED_HIDDEN MOORED_ALWAYS_INLINE ~attachment() { end(); }
 
   /// True when the thread is attached.
   MOORED_HIDDEN [[nodiscard]] explicit operator bool() const noexcept {
-    return why_ == refusal::none;
+    return begun_.why == refusal::none;
   }
   /// Why it is not.
-  MOORED_HIDDEN [[nodiscard]] refusal why() const noexcept { return why_; }
+  MOORED_HIDDEN [[nodiscard]] refusal why() const noexcept { return begun_.why; }
 
   /// Ends it before its scope does. Ending it again does nothing.
   MOORED_HIDDEN MOORED_ALWAYS_INLINE void end() noexcept {
-    if (why_ == refusal::none) count_end();
-    if ((seated_ == nullptr || !end_by_seat()) && how_ != undo::nothing) undo_attach();
-    seated_ = nullptr;
-    how_ = undo::nothing;
-    why_ = refusal::no_interpreter;
+    count_end();
+    const detail::beginning begun = std::exchange(begun_, {});
+    if (begun.seated != nullptr && detail::end_by_seat(*begun.seated)) return;
+    if (begun.how != undo::nothing) detail::undo_attach(begun);
   }
 
  private:
   friend attachment try_attach(strategy) noexcept;
-  friend attachment attach_slowly(strategy) noexcept;
   friend attachment try_attach(const interpreter&) noexcept;
   friend attachment try_attach(urgent_t) noexcept;
+  using undo = detail::beginning::undo;
 
-  enum class undo : std::uint8_t {
-    nothing,         // nested: the thread was attached already
-    save,            // PyEval_SaveThread: our own kept state
-    save_and_pay,    // the same, for which the GIL was asked for at once
-    release,         // PyGILState_Release: another binding's state
-    free_temporary,  // the same, of a temporary one: and count it
-    stop_sharing,
-    end_visit,  // to another interpreter; the visit knows whether it was counted in
-  };
-
-  MOORED_HIDDEN explicit attachment(refusal why) noexcept : why_(why) {}
-  MOORED_HIDDEN attachment(undo how, bool counted_in,
-                           PyGILState_STATE token = PyGILState_UNLOCKED) noexcept
-      : how_(how), counted_in_(counted_in), token_(token), why_(refusal::none) {
-    count_begin();
+  MOORED_HIDDEN MOORED_ALWAYS_INLINE explicit attachment(detail::beginning begun) noexcept
+      : begun_(begun) {
+#ifndef NDEBUG
+    if (begun_.why == refusal::none) begun_.depth = ++detail::live_attachments;
+#endif
   }
-  MOORED_HIDDEN explicit attachment(detail::thread_record& seated) noexcept
-      : seated_(&seated), how_(undo::save), counted_in_(true), why_(refusal::none) {
-    count_begin();
-  }
-
-  MOORED_HIDDEN void take(attachment& other) noexcept {
-    seated_ = std::exchange(other.seated_, nullptr);
-    how_ = std::exchange(other.how_, undo::nothing);
-    counted_in_ = other.counted_in_;
-    depth_ = other.depth_;
-    token_ = other.token_;
-    why_ = std::exchange(other.why_, refusal::no_interpreter);
-  }
-#ifdef NDEBUG
-  void count_begin() noexcept {}
-  void count_end() noexcept {}
-#else
-  MOORED_HIDDEN void count_begin() noexcept {
-    depth_ = ++detail::live_attachments;
-  }
-  MOORED_HIDDEN void count_end() noexcept {
-    assert(depth_ == detail::live_attachments &&
+  MOORED_HIDDEN void count_end() const noexcept {
+#ifndef NDEBUG
+    if (begun_.why != refusal::none) return;
+    assert(begun_.depth == detail::live_attachments &&
            "attachments end in the reverse order of their beginning, each on its own thread");
     --detail::live_attachments;
-  }
 #endif
-  MOORED_HIDDEN [[nodiscard]] bool end_by_seat() const noexcept;
-  MOORED_HIDDEN void undo_attach() const noexcept;
+  }
 
-  // At most two words: moored.h has room for no more.
-  detail::thread_record* seated_ = nullptr;  // of its thread, when begun by the short way
-  undo how_ = undo::nothing;
-  bool counted_in_ = false;
-  std::uint16_t depth_ = 0;  // debug builds: among the live attachments of the thread
-  std::uint8_t token_ = PyGILState_UNLOCKED;
-  refusal why_ = refusal::no_interpreter;
+  detail::beginning begun_;
 };
 
 /// The end of what the short way of try_attach() began, when there is nothing else to do and the
 /// gate is open. Does nothing and says so when that is not so.
-MOORED_ALWAYS_INLINE bool attachment::end_by_seat() const noexcept {
-  detail::thread_record& me = *seated_;
-  assert(&me == &detail::this_thread && "an attachment ends on its own thread");
-  if (MOORED_UNLIKELY(me.fast != detail::the_gate.seat_epoch())) return false;
+MOORED_ALWAYS_INLINE bool detail::end_by_seat(thread_record& me) noexcept {
+  assert(&me == &this_thread && "an attachment ends on its own thread");
+  if (MOORED_UNLIKELY(me.fast != the_gate.seat_epoch())) return false;
   if constexpr (cpython::unwinds_late_threads) {
-    if (MOORED_UNLIKELY(detail::the_gate.ends_unseen()) && !cpython::is_attached_by(me.kept))
-      return false;
+    if (MOORED_UNLIKELY(the_gate.ends_unseen()) && !cpython::is_attached_by(me.kept)) return false;
   }
   if (MOORED_UNLIKELY(cpython::has_exception(*me.kept))) return false;
-  assert(detail::is_attached(me) &&
-         "an attachment ends on its own thread, while that thread is attached");
+  assert(is_attached(me) && "an attachment ends on its own thread, while that thread is attached");
   PyEval_SaveThread();
   me.leave().leave_seat();
   return true;
 }
 
-[[gnu::noinline]] inline void attachment::undo_attach() const noexcept {
-  detail::thread_record& me = detail::this_thread;
+[[gnu::noinline]] inline void detail::undo_attach(beginning begun) noexcept {
+  using undo = beginning::undo;
+  thread_record& me = this_thread;
   // Unwound by CPython out of Python code, on its way through frames that may be noexcept; perhaps
   // when the interpreter is gone already.
-  if (MOORED_UNLIKELY(
-          cpython::unwinds_late_threads &&
-          (!detail::is_open(detail::the_gate.now()) || detail::the_gate.ends_unseen()) &&
-          !detail::is_attached(me)))
+  if (MOORED_UNLIKELY(cpython::unwinds_late_threads &&
+                      (!is_open(the_gate.now()) || the_gate.ends_unseen()) && !is_attached(me)))
     cpython::stop_this_thread();
-  assert(detail::is_attached(me) &&
-         "an attachment ends on its own thread, while that thread is attached");
+  assert(is_attached(me) && "an attachment ends on its own thread, while that thread is attached");
   // On a state that outlives the attachment, the thread's next call would meet an exception that
   // this one has left set. Code further out, or the owner of the state, may mean it.
-  const bool is_outermost = counted_in_ || how_ == undo::end_visit;
-  const bool saves = how_ == undo::save || how_ == undo::save_and_pay;
+  const bool is_outermost = begun.counted_in || begun.how == undo::end_visit;
+  const bool saves = begun.how == undo::save || begun.how == undo::save_and_pay;
   const PyThreadState* const known = saves ? me.kept : nullptr;
-  if (MOORED_UNLIKELY(is_outermost && how_ != undo::release && cpython::has_exception(known)))
+  if (MOORED_UNLIKELY(is_outermost && begun.how != undo::release && cpython::has_exception(known)))
     cpython::report_exception();
   if (is_outermost) cpython::settle_urgent_turn();
-  const auto token = static_cast<PyGILState_STATE>(token_);
-  switch (how_) {
+  const auto token = static_cast<PyGILState_STATE>(begun.token);
+  switch (begun.how) {
     case undo::nothing:
       return;
     case undo::save:
     case undo::save_and_pay:
-      if (MOORED_LIKELY(me.leaves() == detail::departure::none || !counted_in_)) {
+      if (MOORED_LIKELY(me.leaves() == departure::none || !begun.counted_in)) {
         PyEval_SaveThread();
       } else {
-        detail::free_made_state(me, PyGILState_UNLOCKED);
+        free_made_state(me, PyGILState_UNLOCKED);
       }
       break;
     case undo::free_temporary:
       if (me.kept == nullptr) {
-        detail::release_for_good(token);
+        release_for_good(token);
       } else {
-        detail::the_gate.freed.fetch_add(1, std::memory_order_relaxed);
+        the_gate.freed.fetch_add(1, std::memory_order_relaxed);
         cpython::release(token);
       }
       break;
     case undo::release:
       cpython::release(token);
-      if (me.leaves() == detail::departure::over_limit && counted_in_)
-        detail::release_adopted_state(me);
+      if (me.leaves() == departure::over_limit && begun.counted_in) release_adopted_state(me);
       break;
     case undo::stop_sharing:
-      detail::stop_sharing(me);
+      stop_sharing(me);
       break;
     case undo::end_visit:
-      return detail::end_visit(me);
+      return end_visit(me);
   }
-  if (!counted_in_) return;
-  if (me.kept != nullptr && me.counted_in != me.seat) me.listed->rest(detail::the_gate.clock());
-  detail::leave_gate(me);
+  if (!begun.counted_in) return;
+  if (me.kept != nullptr && me.counted_in != me.seat) me.listed->rest(the_gate.clock());
+  leave_gate(me);
 }
 
 namespace detail {
@@ -251,66 +252,63 @@ namespace detail {
 }  // namespace detail
 
 /// Everything that is not the second and later attach of a thread that keeps its state.
-[[gnu::noinline]] inline attachment attach_slowly(strategy how) noexcept {
-  using detail::keeping;
-  using detail::presence;
-  using detail::the_gate;
-  using undo = attachment::undo;
-  detail::expect_no_lock();
-  detail::thread_record& me = detail::this_thread;
+[[gnu::noinline]] inline detail::beginning detail::attach_slowly(strategy how) noexcept {
+  using undo = beginning::undo;
+  expect_no_lock();
+  thread_record& me = this_thread;
   const auto refuse = [](refusal why) {
     the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
-    return attachment(why);
+    return beginning::refused(why);
   };
   if (me.where() == presence::lending) return refuse(refusal::not_idle);
-  if (detail::is_attached(me)) return {undo::nothing, false};
+  if (is_attached(me)) return beginning::attached(undo::nothing, false);
   if (me.where() == presence::visiting) {
-    detail::resume_visit();
-    return {undo::save, false};
+    resume_visit();
+    return beginning::attached(undo::save, false);
   }
 
   // Within a detachment the thread is counted in already, and shutdown is waiting for it.
   const bool counts_in = me.counted_in == nullptr;
-  detail::epoch now = the_gate.now();
-  if (counts_in && me.kept != nullptr && me.kept_in != now) detail::forget_state(me, true);
+  epoch now = the_gate.now();
+  if (counts_in && me.kept != nullptr && me.kept_in != now) forget_state(me, true);
   if (counts_in) {
     if (the_gate.closing()) return refuse(refusal::closing);
     if (me.keeps() == keeping::stale) return refuse(refusal::stale_thread);
-    if (!detail::is_open(now)) {
+    if (!is_open(now)) {
       if (!cpython::is_running()) return refuse(refusal::no_interpreter);
-      const refusal why = detail::open_from_outside();
+      const refusal why = open_from_outside();
       if (why != refusal::none) return refuse(why);
       now = the_gate.now();
     }
-    detail::attendance* const present = the_gate.enter(now);
+    attendance* const present = the_gate.enter(now);
     if (present == nullptr) return refuse(refusal::closing);
     me.enter(*present);
   } else if (the_gate.is_over(me.counted_in->opened, true)) {
     return refuse(refusal::closing);  // shutdown has given up on this thread
   }
   const auto turn_back = [&](refusal why) {
-    if (counts_in) detail::leave_gate_unused(me);
+    if (counts_in) leave_gate_unused(me);
     return refuse(why);
   };
   if (cpython::this_thread_state() != nullptr) {
-    if (counts_in && me.kept != nullptr) detail::come_back(me);
+    if (counts_in && me.kept != nullptr) come_back(me);
     if (me.keeps() == keeping::made) {
       cpython::restore(me.kept);
-      return {undo::save, counts_in};
+      return beginning::attached(undo::save, counts_in);
     }
-    return {undo::release, counts_in, cpython::ensure()};
+    return beginning::attached(undo::release, counts_in, cpython::ensure());
   }
   switch (how) {
     case strategy::kept:
       if (me.keeps() != keeping::nothing) break;
-      if (!detail::make_kept_state(me, now)) return turn_back(the_gate.why_no_state(now));
-      return {undo::save, counts_in};
+      if (!make_kept_state(me, now)) return turn_back(the_gate.why_no_state(now));
+      return beginning::attached(undo::save, counts_in);
     case strategy::shared:
     case strategy::borrowed: {
       if (me.where() != presence::inside || !counts_in) break;
-      const refusal why = detail::start_sharing(
-          me, how == strategy::shared ? detail::the_shared : detail::the_borrowed, now);
-      if (why == refusal::none) return {undo::stop_sharing, counts_in};
+      const refusal why =
+          start_sharing(me, how == strategy::shared ? the_shared : the_borrowed, now);
+      if (why == refusal::none) return beginning::attached(undo::stop_sharing, counts_in);
       return turn_back(why);
     }
     case strategy::temporary:
@@ -319,7 +317,7 @@ namespace detail {
   const auto token = the_gate.try_ensure(now);
   if (!token) return turn_back(the_gate.why_no_state(now));
   the_gate.made.fetch_add(1, std::memory_order_relaxed);
-  return {undo::free_temporary, counts_in, *token};
+  return beginning::attached(undo::free_temporary, counts_in, *token);
 }
 
 /// Attaches the calling thread to the main interpreter, or, on a thread that is attached to a
@@ -333,15 +331,16 @@ MOORED_ALWAYS_INLINE attachment try_attach(strategy how = strategy::kept) noexce
   detail::thread_record& me = detail::found_once();
   // Of an earlier epoch the kept state is a pointer, which a state of this one may have as well.
   if (MOORED_LIKELY(how == strategy::kept && me.fast == detail::the_gate.seat_epoch())) {
-    if (cpython::is_attached_by(me.kept)) return {attachment::undo::nothing, false};
+    if (MOORED_UNLIKELY(cpython::is_attached_by(me.kept)))
+      return attachment(detail::beginning::attached(attachment::undo::nothing, false));
     if (MOORED_LIKELY(me.counted_in == nullptr &&
                       detail::the_gate.enter_by_seat(*me.seat, me.fast))) {
       me.enter(*me.seat);
       cpython::restore(me.kept);
-      return attachment(me);
+      return attachment(detail::beginning::by_seat(me));
     }
   }
-  return attach_slowly(how);
+  return attachment(detail::attach_slowly(how));
 }
 
 /// Attaches the calling thread to one interpreter, by a state that it keeps there. Any thread,
@@ -355,31 +354,34 @@ inline attachment try_attach(const interpreter& where) noexcept {
   refusal why = refusal::none;
   if (where.is_main()) {
     if (!detail::is_attached(me) && me.where() != detail::presence::visiting) return try_attach();
-    if (detail::is_attached_to_main(me)) return {attachment::undo::nothing, false};
+    if (detail::is_attached_to_main(me))
+      return attachment(detail::beginning::attached(attachment::undo::nothing, false));
     why = detail::visit_main(me);
   } else {
-    if (where.sub_->is_here()) return {attachment::undo::nothing, false};
+    if (where.sub_->is_here())
+      return attachment(detail::beginning::attached(attachment::undo::nothing, false));
     why = detail::visit_subinterpreter(me, where.sub_);
   }
-  if (why == refusal::none) return {attachment::undo::end_visit, false};
+  if (why == refusal::none)
+    return attachment(detail::beginning::attached(attachment::undo::end_visit, false));
   detail::the_gate.refusals.fetch_add(1, std::memory_order_relaxed);
-  return attachment(why);
+  return attachment(detail::beginning::refused(why));
 }
 
 inline attachment& attachment::operator=(attachment&& other) noexcept {
   if (this == &other) return *this;
-  if (how_ == undo::nothing || other.why_ != refusal::none) {
+  if (begun_.how == undo::nothing || other.begun_.why != refusal::none) {
     end();
-    take(other);
+    begun_ = std::exchange(other.begun_, {});
     return *this;
   }
   // `other` began within this one.
-  if (other.how_ == undo::end_visit) {
+  if (other.begun_.how == undo::end_visit) {
     const interpreter there = interpreter::visited();
     other.end();
     end();
     attachment again = try_attach(there);
-    take(again);
+    begun_ = std::exchange(again.begun_, {});
   } else {
     other.end();  // nested: this one goes on
   }

@@ -68,10 +68,11 @@ inline attachment try_attach(urgent_t) noexcept {
   }
   const cpython::urgent_scope wish;
   attachment attached = try_attach();
-  if (attached.how_ == attachment::undo::save && attached.counted_in_ &&
+  detail::beginning& begun = attached.begun_;
+  if (begun.how == attachment::undo::save && begun.counted_in &&
       cpython::this_threads_wish.asked_at != 0) {
-    attached.seated_ = nullptr;
-    attached.how_ = attachment::undo::save_and_pay;
+    begun.seated = nullptr;
+    begun.how = attachment::undo::save_and_pay;
   }
   return attached;
 }

@@ -124,7 +124,7 @@ class MOORED_PUBLIC_TYPE lending {
  public:
   MOORED_HIDDEN lending() noexcept {
     state_ = PyThreadState_Get();
-    before_ = detail::this_thread.lend();
+    detail::this_thread.lend();
     cpython::gilstate_slot::unbind_and_detach(state_);
     const std::lock_guard<std::mutex> turn(detail::the_borrowed.turn);
     lends_ = detail::the_borrowed.state == nullptr;
@@ -136,14 +136,13 @@ class MOORED_PUBLIC_TYPE lending {
       detail::the_borrowed.state = nullptr;
     }
     cpython::restore(state_);
-    detail::this_thread.lend_no_more(before_);
+    detail::this_thread.lend_no_more();
   }
   lending(const lending&) = delete;
   lending& operator=(const lending&) = delete;
 
  private:
   PyThreadState* state_;
-  detail::presence before_;
   bool lends_ = false;
 };
 

@@ -34,6 +34,14 @@ MOORED_ALWAYS_INLINE void must_attach(const attachment& attached) {
   if (!attached) throw refused(describe(attached.why()));
 }
 
+// The thread has made its state before: that is what `temporary` pays each time.
+[[nodiscard]] operation on_a_thread_that_keeps(operation op) {
+  op.before = [] {
+    if (!keep_thread()) throw refused("moored::keep_thread() refused");
+  };
+  return op;
+}
+
 [[nodiscard]] operation raw(PyObject* callback) {
   return with_kept_state({.key = "raw", .repeat = [=](std::size_t times) {
                             PyThreadState* const mine = PyGILState_GetThisThreadState();
@@ -144,14 +152,17 @@ struct guard_calls {
 }
 
 [[nodiscard]] operation ordinary(PyObject* callback) {
-  return {.key = "moored_kept_ordinary", .repeat = [=](std::size_t times) {
-            if (!moored_lab_attach_ordinarily(times, call_python, callback))
-              throw refused("the attach was refused");
-          }};
+  operation op{.key = "moored_kept_ordinary", .repeat = [=](std::size_t times) {
+                 if (!moored_lab_attach_ordinarily(times, call_python, callback))
+                   throw refused("the attach was refused");
+               }};
+  op.before = [repeat = op.repeat] { repeat(1); };
+  return op;
 }
 
 [[nodiscard]] operation moored_alone() {
-  return {.key = "moored_kept_alone", .repeat = repeated([] { must_attach(try_attach()); })};
+  return on_a_thread_that_keeps(
+      {.key = "moored_kept_alone", .repeat = repeated([] { must_attach(try_attach()); })});
 }
 
 [[nodiscard]] operation moored_nested_alone() {
@@ -205,15 +216,17 @@ operation ensure_and_call(std::string key, PyObject* callback) {
 }
 
 operation attach_and_call(std::string key, strategy way, PyObject* callback) {
-  const auto by = [=](auto... how) {
-    return repeated([=] {
-      const attachment python = try_attach(how...);
-      must_attach(python);
-      call_python(callback);
-    });
-  };
-  // The default is not named, as in most programs: then nothing is left to compare.
-  return {.key = std::move(key), .repeat = way == strategy::kept ? by() : by(way)};
+  if (way == strategy::kept)
+    return on_a_thread_that_keeps({.key = std::move(key), .repeat = repeated([=] {
+                                                            const attachment python = try_attach();
+                                                            must_attach(python);
+                                                            call_python(callback);
+                                                          })});
+  return {.key = std::move(key), .repeat = repeated([=] {
+                                   const attachment python = try_attach(way);
+                                   must_attach(python);
+                                   call_python(callback);
+                                 })};
 }
 
 std::vector<operation> entries(PyObject* callback) {

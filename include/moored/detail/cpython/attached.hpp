@@ -38,7 +38,7 @@ is_own_state_elsewhere(const PyThreadState* state) noexcept {
 /// its own in a subinterpreter. Any thread.
 [[nodiscard]] inline bool is_attached_by(const PyThreadState* known) noexcept {
   const PyThreadState* const attached = current();
-  if (attached == nullptr) return false;
+  if (MOORED_LIKELY(attached == nullptr)) return false;
   return attached == known || attached == this_thread_state() || is_own_state_elsewhere(attached);
 }
 

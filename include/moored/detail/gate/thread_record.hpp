@@ -51,13 +51,16 @@ class thread_record {
   attendance* seat = nullptr;        ///< Its own place at the gate; null before it keeps a state.
 
   [[nodiscard]] keeping keeps() const noexcept { return keeping_; }
-  [[nodiscard]] presence where() const noexcept { return presence_; }
+  [[nodiscard]] presence where() const noexcept {
+    if (led_ != presence::outside) return led_;
+    return counted_in != nullptr ? presence::inside : presence::outside;
+  }
   [[nodiscard]] departure leaves() const noexcept { return departure_; }
   /// No state is kept for this thread any more.
   [[nodiscard]] bool is_ending() const noexcept { return keeping_ == keeping::ended; }
   /// On a state that is not its own, or without one that is.
   [[nodiscard]] bool is_lent() const noexcept {
-    return presence_ == presence::sharing || presence_ == presence::lending;
+    return led_ == presence::sharing || led_ == presence::lending;
   }
   /// True when the state that it keeps is of the epoch that is there now.
   [[nodiscard]] bool keeps_now() const noexcept {
@@ -101,58 +104,54 @@ class thread_record {
 
   /// outside -> inside.
   MOORED_ALWAYS_INLINE void enter(attendance& present) noexcept {
-    assert(presence_ == presence::outside);
+    assert(where() == presence::outside);
     counted_in = &present;
-    presence_ = presence::inside;
     check();
   }
   /// inside -> outside: where it was counted in, for the caller to leave.
   [[nodiscard]] MOORED_ALWAYS_INLINE attendance& leave() noexcept {
-    assert(presence_ == presence::inside);
+    assert(where() == presence::inside);
     attendance& present = *counted_in;
     counted_in = nullptr;
-    presence_ = presence::outside;
     check();
     return present;
   }
   /// inside -> visiting; again for a visit within a visit.
   void begin_visit() noexcept {
-    assert(presence_ == presence::inside || presence_ == presence::visiting);
-    presence_ = presence::visiting;
+    assert(where() == presence::inside || where() == presence::visiting);
+    led_ = presence::visiting;
     check();
   }
   /// visiting -> inside, at the end of the outermost visit.
   void end_visits() noexcept {
-    assert(presence_ == presence::visiting);
-    presence_ = presence::inside;
+    assert(where() == presence::visiting);
+    led_ = presence::outside;
     check();
   }
   /// inside -> sharing.
   void share(PyThreadState* state) noexcept {
-    assert(presence_ == presence::inside && state != nullptr);
+    assert(where() == presence::inside && state != nullptr);
     shared = state;
-    presence_ = presence::sharing;
+    led_ = presence::sharing;
     check();
   }
   /// sharing -> inside.
   void share_no_more() noexcept {
-    assert(presence_ == presence::sharing);
+    assert(where() == presence::sharing);
     shared = nullptr;
-    presence_ = presence::inside;
+    led_ = presence::outside;
     check();
   }
-  /// outside or inside -> lending: where it was.
-  [[nodiscard]] presence lend() noexcept {
-    assert(presence_ == presence::outside || presence_ == presence::inside);
-    const presence before = presence_;
-    presence_ = presence::lending;
+  /// outside or inside -> lending.
+  void lend() noexcept {
+    assert(led_ == presence::outside);
+    led_ = presence::lending;
     settle();
-    return before;
   }
   /// lending -> where it was.
-  void lend_no_more(presence before) noexcept {
-    assert(presence_ == presence::lending);
-    presence_ = before;
+  void lend_no_more() noexcept {
+    assert(where() == presence::lending);
+    led_ = presence::outside;
     settle();
   }
   /// In the child of a fork, on the thread that forked: what it kept is CPython's. Where it is
@@ -176,17 +175,16 @@ class thread_record {
     assert((kept_in != 0) == keeps_one);
     assert(keeps_one || (departure_ == departure::none && listed == &unlisted));
     assert(fast == fast_now());
-    assert((shared != nullptr) == (presence_ == presence::sharing));
-    assert(presence_ == presence::lending ||
-           (counted_in == nullptr) == (presence_ == presence::outside));
-    assert(presence_ != presence::sharing || !keeps_one);
+    assert((shared != nullptr) == (led_ == presence::sharing));
+    assert(led_ == presence::outside || led_ == presence::lending || counted_in != nullptr);
+    assert(led_ != presence::sharing || !keeps_one);
 #endif
   }
 
  private:
   [[nodiscard]] epoch fast_now() const noexcept {
     const bool is_fast = keeping_ == keeping::made && departure_ == departure::none &&
-                         presence_ != presence::lending && seat != nullptr;
+                         led_ != presence::lending && seat != nullptr;
     return is_fast ? kept_in : 0;
   }
   /// Ends every transition but the two that an attach makes.
@@ -196,7 +194,7 @@ class thread_record {
   }
 
   keeping keeping_ = keeping::nothing;
-  presence presence_ = presence::outside;
+  presence led_ = presence::outside;  // never inside: that goes by counted_in
   departure departure_ = departure::none;
 };
 
