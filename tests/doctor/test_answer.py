@@ -212,6 +212,24 @@ def test_a_site_is_named_within_its_module_past_the_binding(inner: str) -> None:
     assert names.site_name(site(frames=frames)) == "feed!feed::run()"
 
 
+def test_sites_of_a_stripped_binding_are_named_by_their_callers() -> None:
+    entry, one, other = (Frame("feed.so", "", offset) for offset in (0x10, 0x20, 0x30))
+    main = Frame("libc.so.6", "main")
+    stacks = [(entry, one, main), (entry, other, main), (other, one, main), (entry,), ()]
+    sites = names.told_apart([site(key, frames=frames) for key, frames in enumerate(stacks)])
+    assert [names.site_name(one) for one in sites] == [
+        *("feed!0x20", "feed!0x30"),  # both through 0x10
+        *("feed!0x30", "feed!0x10", "?!0x0"),
+    ]
+
+
+def test_a_function_with_a_name_or_one_caller_names_its_sites() -> None:
+    named, nameless, caller = Frame("a.so", "f"), Frame("b.so", "", 1), Frame("b.so", "", 2)
+    stacks = [(named, caller), (named, nameless), (nameless, caller, named), (nameless, caller)]
+    sites = names.told_apart([site(key, frames=frames) for key, frames in enumerate(stacks)])
+    assert [names.site_name(one) for one in sites] == ["a!f", "a!f", "b!0x1", "b!0x1"]
+
+
 def test_a_frame_without_a_symbol_is_named_by_its_offset() -> None:
     assert names.site_name(site(frames=(Frame("/a/libfeed.so", "", 0x1234),))) == "libfeed!0x1234"
     assert names.site_name(site(frames=())) == "?!0x0"

@@ -160,9 +160,11 @@ def read(place: str | Path, symbols: Symbols | None = None) -> Recording:
         per_call_cost_ns=header.cost_of_1000_calls_ns / 1000,
         kept=bool(header.keeps),
         urgent=bool(header.is_urgent),
-        sites=tuple(
-            _site(index, one, modules, by_site.get(index, Counts()), symbols)
-            for index, one in enumerate(sites)
+        sites=names.told_apart(
+            [
+                _site(index, one, modules, by_site.get(index, Counts()), symbols)
+                for index, one in enumerate(sites)
+            ]
         ),
         threads=tuple(found),
         samples=tuple(samples),

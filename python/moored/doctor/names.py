@@ -56,11 +56,37 @@ def _is_inside(symbol: str) -> bool:
 
 def caller(site: Site) -> Frame:
     """Return the first frame behind the binding; the attach's own caller when there is none."""
-    outside = [frame for frame in site.frames if not is_between(frame.module)]
+    frames = site.frames[1:] if site.enters_by_frame else site.frames
+    outside = [frame for frame in frames if not is_between(frame.module)]
     for frame in outside:
         if not _is_inside(frame.symbol):
             return frame
     return (outside or site.frames or (Frame("?"),))[0]
+
+
+def told_apart(sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Have sites named by their callers where a binding in a stripped module makes them alike.
+
+    There the function that attaches has no name to know it by, but several callers of its module.
+    """
+    callers: dict[Frame, set[Frame]] = {}
+    for site in sites:
+        if pair := _nameless_entry(site):
+            callers.setdefault(pair[0], set()).add(pair[1])
+    return tuple(
+        replace(site, enters_by_frame=True)
+        if (pair := _nameless_entry(site)) and len(callers[pair[0]]) > 1
+        else site
+        for site in sites
+    )
+
+
+def _nameless_entry(site: Site) -> tuple[Frame, Frame] | None:
+    """Return the caller of the attach, and its caller, if they may be a binding's and a user's."""
+    first, *behind = site.frames[:2] or (Frame("?"),)
+    if first.symbol or not behind or behind[0].module != first.module or is_between(first.module):
+        return None
+    return first, behind[0]
 
 
 def frame_name(frame: Frame) -> str:

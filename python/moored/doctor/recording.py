@@ -74,12 +74,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class Site:
-    """Where native code enters Python; `frames` are the caller of the attach, then its callers."""
+    """Where native code enters Python; `frames` are the caller of the attach, then its callers.
+
+    `enters_by_frame`: the first of them is a function by which several callers enter.
+    """
 
     key: int
     binding: str
     frames: tuple[Frame, ...]
     counts: Counts
+    enters_by_frame: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from both_ways import (
     need,
     started,
 )
-from robyn_serving import ask, load, serving
+from robyn_serving import load, serving
+from support.asking import ask
 
 
 def test_a_worker_of_celery_loses_no_line(pool, tmp_path):
