@@ -122,7 +122,7 @@ class Attached:
             if rest <= 0:
                 break
             if not self._remote.lives(min(INTERVAL_S, rest)):
-                self._finish("gone")
+                self._finish(self._remote.end())
             elif self._sampler is not None:
                 self._sampler.take(self.seconds)
                 self._look_for_later_loads()
@@ -135,7 +135,7 @@ class Attached:
         except CommandError:
             return  # it is ending
         if str(self.path) not in now.files:
-            self._finish("gone")  # it has become another program
+            self._finish("replaced")  # it has become another program
             return
         files = frozenset(now.files)
         if files - self._files:
@@ -147,13 +147,13 @@ class Attached:
         """Have the process take everything back, if it still lives."""
         if self._is_over:
             return
-        how = "detached"
+        how: int | str = "detached"
         try:
             self._remote.ask("end")
             if self._wakes:
                 self._remote.wake()
             if self._remote.wait("end", self._patience_s, withdraws=False) is None:
-                how = "gone"
+                how = self._remote.end()
         except Unanswered:
             self._remote.leave()
             print(
@@ -162,10 +162,10 @@ class Attached:
                 file=sys.stderr,
             )
         except CommandError:
-            how = "gone" if not self._remote.lives() else how
+            how = self._remote.end() if not self._remote.lives() else how
         self._finish(how)
 
-    def _finish(self, how: str) -> None:
+    def _finish(self, how: int | str) -> None:
         if self._sampler is not None:
             self._sampler.finish(self.seconds, how)
         self._is_over = True

@@ -257,17 +257,25 @@ def _end(header: _Header, raw: bytes, last: dict[str, Any]) -> End:
         return "cut short"
     if header.has_ended:
         return "exited"
-    if last.get("end") == "detached":
-        return "detached"
+    how = last.get("end")
+    if how in _ENDS_OF_ATTACHED:
+        return _ENDS_OF_ATTACHED[how]
+    if isinstance(how, int) and how >= 0:
+        return "exited"
     if not last and _lives(header.pid):
         return "running"
-    return "crashed" if last.get("end") in _CRASHES else "killed"
+    return "crashed" if how in _CRASHES else "killed"
 
 
 _CRASHES = tuple(
     -number
     for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 )
+_ENDS_OF_ATTACHED: dict[object, End] = {
+    "detached": "detached",
+    "replaced": "replaced by another program",
+    "gone": "ended",
+}
 
 
 def _lives(pid: int) -> bool:

@@ -8,7 +8,18 @@ from typing import Literal
 
 Kind = Literal["main", "python", "foreign", "other"]
 """Foreign: native code gave it a thread state. Other: it neither entered Python nor waited."""
-End = Literal["exited", "killed", "crashed", "running", "detached", "cut short"]
+End = Literal[
+    "exited",
+    "killed",
+    "crashed",
+    "ended",
+    "replaced by another program",
+    "detached",
+    "running",
+    "cut short",
+]
+"""How a process ended, in the words of the reports. `ended` is one of the first three; only the
+process's parent was told which."""
 """Detached: it was recorded for a while, and went on."""
 
 OTHERS = 0

@@ -110,6 +110,17 @@ class Remote:
         ended, _, _ = select.select([self._process], [], [], wait_s)
         return not ended
 
+    def end(self) -> int | str:
+        """Return how the process ended, as Popen.returncode does; `gone` if that is not known.
+
+        Its parent alone is told. Until that has asked, the kernel tells others, too.
+        """
+        try:
+            status = Path(f"/proc/{self.target.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return "gone"
+        return os.waitstatus_to_exitcode(int(status[-1])) if status[0] == "Z" else "gone"
+
     def wake(self) -> None:
         """Stop the process for an instant: a main thread that waits in epoll or poll looks up."""
         for number in (signal.SIGSTOP, signal.SIGCONT):
