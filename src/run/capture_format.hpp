@@ -56,8 +56,8 @@ struct counts_row {
   count longest_wait;
   count hold;  ///< From then on until they let go.
   count longest_hold;
-  count detach;  ///< Of Releases that freed a state: until they had.
-  count chunks;  ///< Data-stack chunks that were mapped meanwhile.
+  count detach;              ///< Of Releases that freed a state: until they had.
+  count chunks;              ///< Data-stack chunks that were mapped meanwhile.
   count states_with_locals;  ///< States that took thread-locals along when they were freed.
 };
 

@@ -61,7 +61,11 @@ def goals(measured: dict[str, Samples]) -> list[Goal]:
     found = [
         Goal("moored attach + call + end against raw", kept / raw, 1.03),
         Goal("the same in an extension with the ordinary TLS model", ordinary / raw, 1.06),
-        Goal("attach + call + end against Ensure + call + Release on a kept thread", kept / by_ensure, 1.0),
+        Goal(
+            "attach + call + end against Ensure + call + Release on a kept thread",
+            kept / by_ensure,
+            1.0,
+        ),
         Goal("attach + end, no call, more than raw", more, 2, unit="ns"),
         Goal("nested attach", measured["moored_nested_alone"].median, 4, unit="ns"),
     ]
