@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "kept.hpp"
-#include "thread_end.hpp"
+#include "reaper.hpp"
 
 MOORED_NAMESPACE_BEGIN
 namespace detail {
