@@ -65,7 +65,7 @@ HAZARDS = [
             say("private functions in " + ", ".join(files_with(r"\\b_Py\\w+[(]")))
         """,
         must_show="private fields are used in entries.hpp, state_contents.hpp; "
-        "private functions in calls.hpp, late_threads.hpp",
+        "private functions in calls.hpp, current_word.hpp, late_threads.hpp",
         evidence=("python-cffi/cffi#269", "python-cffi/cffi#263"),
     ),
     Hazard(
