@@ -14,7 +14,6 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 
 #include "versions.hpp"
 
@@ -23,7 +22,7 @@ namespace cpython {
 
 /// Up to 3.11 the word lies in _PyRuntime, and is the process's. From 3.12 on it is a thread_local
 /// of the interpreter, at the same distance from every thread's pointer when the interpreter was
-/// loaded with the program.
+/// loaded with the program. That is known of x86-64 alone.
 ///
 /// CPython does not say where, so the word is found by its effect: it is the only one there that
 /// holds a thread's state while that is attached, and null when it is detached. If the search does
@@ -117,19 +116,16 @@ class current_word {
 #endif
     return {};
   }
-#elif defined(__x86_64__) || defined(__aarch64__)
+#elif defined(__x86_64__)
   [[nodiscard]] MOORED_ALWAYS_INLINE static std::intptr_t origin() noexcept {
-#ifdef __x86_64__
     std::intptr_t thread = 0;
     asm("mov %%fs:0, %0" : "=r"(thread));
     return thread;
-#else
-    return reinterpret_cast<std::intptr_t>(__builtin_thread_pointer());
-#endif
   }
 
-  /// The calling thread's thread_locals of the object that the interpreter is in; nothing when each
-  /// thread has them elsewhere, for what was loaded later: then they are not near its pointer.
+  /// The calling thread's thread_locals of the object that the interpreter is in. Those of what was
+  /// loaded with the program lie below the thread's pointer, between that and the thread's stack;
+  /// for what was loaded later each thread has them elsewhere: then nothing.
   [[nodiscard]] static range memory() noexcept {
     struct search {
       std::uintptr_t inside;
@@ -146,10 +142,10 @@ class current_word {
               is_there |= wanted.inside - (object->dlpi_addr + part->p_vaddr) < part->p_memsz;
             if (part->p_type == PT_TLS) bytes = part->p_memsz;
           }
-          const auto begin = reinterpret_cast<std::intptr_t>(object->dlpi_tls_data);
-          constexpr std::intptr_t near = 64 * 1024;
-          if (is_there && begin != 0 && std::abs(begin - origin()) < near)
-            wanted.found = words(static_cast<std::uintptr_t>(begin), bytes);
+          const auto begin = reinterpret_cast<std::uintptr_t>(object->dlpi_tls_data);
+          const std::uintptr_t below = static_cast<std::uintptr_t>(origin()) - begin;
+          constexpr std::uintptr_t near = 64 * 1024;
+          if (is_there && begin != 0 && below < near) wanted.found = words(begin, bytes);
           return static_cast<int>(is_there);
         },
         &of);
