@@ -7,27 +7,36 @@
 #ifdef LATE_LIBRARY
 #include <moored/moored.hpp>
 
+#include <atomic>
 #include <thread>
+#include <vector>
+
+constexpr int several = 3;
 
 /// Ends Python in the end. Returns how many threads called it well.
 extern "C" [[gnu::visibility("default")]] int attach_threads() {
   using moored::cpython::current_word;
   using moored::cpython::the_current_word;
   Py_Initialize();
-  int fine = 0;
+  std::atomic<int> here{0}, fine{0};
   {
     const moored::detachment others_turn;
-    for (int thread = 0; thread < 3; ++thread) {
-      std::thread([&fine] {
-        bool agrees = the_current_word.read() == nullptr;
+    std::vector<std::thread> threads;
+    for (int index = 0; index < several; ++index) {
+      threads.emplace_back([&] {
+        bool agrees = true;
         for (int call = 0; call < 100; ++call) {
           const moored::attachment attached = moored::try_attach();
           agrees = agrees && attached && the_current_word.read() == current_word::ask() &&
                    PyRun_SimpleString("import sys") == 0;
+          if (call != 0) continue;
+          const moored::detachment in_between;  // until all are there, each with its own memory
+          for (++here; here != several;) std::this_thread::yield();
         }
         fine += agrees;
-      }).join();
+      });
     }
+    for (std::thread& one : threads) one.join();
   }
   Py_Finalize();
   return fine;
