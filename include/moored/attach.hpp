@@ -165,7 +165,8 @@ class MOORED_PUBLIC_TYPE [[nodiscard]] attachment {
 };
 
 /// The end of what the short way of try_attach() began, when there is nothing else to do and the
-/// gate is open. Does nothing and says so when that is not so.
+/// gate is open; false, with nothing done, when that is not so. On the thread of the attachment,
+/// attached.
 MOORED_ALWAYS_INLINE bool detail::end_by_seat(thread_record& me) noexcept {
   assert(&me == &this_thread && "an attachment ends on its own thread");
   if (MOORED_UNLIKELY(me.fast != the_gate.seat_epoch())) return false;
@@ -179,6 +180,7 @@ MOORED_ALWAYS_INLINE bool detail::end_by_seat(thread_record& me) noexcept {
   return true;
 }
 
+/// The end of any attachment, by the long way. On its own thread, attached.
 [[gnu::noinline]] inline void detail::undo_attach(beginning begun) noexcept {
   using undo = beginning::undo;
   thread_record& me = this_thread;

@@ -1,7 +1,7 @@
 // moored/detail/cpython/current_word.hpp: the word in which CPython keeps the current thread state.
 //
-// To ask CPython takes a call, from 3.12 on mostly two: 1 to 3 ns of the 2 that an attach may add
-// to CPython's own calls. So the word is looked for, and read where it is found.
+// To ask CPython takes a call, from 3.12 on mostly two, and that was most of what an attach adds to
+// CPython's own calls. So the word is looked for, and read where it is found.
 #pragma once
 
 #include <Python.h>
@@ -45,6 +45,7 @@ class current_word {
     return _PyThreadState_UncheckedGet();
 #endif
   }
+  /// Any thread.
   [[nodiscard]] bool is_found() const noexcept {
     return distance_.load(std::memory_order_relaxed) != 0;
   }

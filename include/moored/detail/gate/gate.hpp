@@ -58,7 +58,7 @@ struct alignas(64) attendance {
   MOORED_ALWAYS_INLINE void leave_seat() noexcept {
     left.store(left.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   }
-  /// The same after an entry that did not count.
+  /// The same for an entry that led to nothing: it does not count.
   void leave_seat_unused() noexcept {
     entered.store(entered.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
   }
